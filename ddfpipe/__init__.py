@@ -1,0 +1,3 @@
+"""Wide-field, direction-dependent calibration and imaging of LOFAR data."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Gain solving: numpy in, numpy out."""

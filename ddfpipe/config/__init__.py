@@ -1,0 +1,1 @@
+"""Typed configuration: options, their reader, and what they say about themselves."""

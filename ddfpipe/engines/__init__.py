@@ -1,0 +1,1 @@
+"""What images, predicts and solves: one set of jobs, interchangeable implementations."""

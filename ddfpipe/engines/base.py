@@ -1,0 +1,216 @@
+"""Jobs and results: what a stage asks of an engine, and what it gets back.
+
+Values and paths only.  An engine never invents a product name: the job carries it, and
+`ddfpipe.naming` derives every file name from it.  Angles and lengths of jobs are in the units of
+the configuration (arcsec, km, minutes), since an external engine passes them on unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class VisSelection:
+    """Which visibilities, seen through which corrections.
+
+    `di` names the direction-independent solution set applied while reading (the column
+    DATA_DI_CORRECTED of the classic pipeline); `uv_km` keeps lo <= |uv| <= hi.
+    """
+
+    ms: tuple[Path, ...]
+    column: str
+    di: str | None = None
+    uv_km: tuple[float, float] = (0.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class GainChoice:
+    """Direction-dependent solution sets to apply, multiplied together.
+
+    mode: "P" phases only, "AP" amplitudes and phases.
+    normalize: None, "BLBased", "SumBLBased", "Mean", "MeanAbsAnt"; amplitudes are divided so
+    that the mean named is one.
+    """
+
+    names: tuple[str, ...]
+    mode: str
+    normalize: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """Make an image called `name` (a root: `<name>.app.restored.fits` and so on).
+
+    weights: "unit" (flags only), "spectrum" (WEIGHT_SPECTRUM) or "imaging" (the weights of the
+        latest solve, solution set `weights_from`).
+    start_model: root of the image whose model opens the deconvolution.
+    reuse: root of an image on the same grid and gains whose PSF is reused and whose `reuse_what`
+        ("dirty" or "residual") opens the first major cycle.
+    clusters: cluster catalogue that defines the facets (None: regular facets).
+    restoring_beam: (major arcsec, minor arcsec, position angle deg), or None to fit one.
+    rms_factor / peak_factor: a minor cycle ends at max(rms_factor * noise, peak_factor * first
+        peak).
+    external_mask: FITS mask of where to clean; auto_mask_sigma adds pixels above that many sigma.
+    n_bands: sub-bands of the spectral deconvolution.
+    """
+
+    name: str
+    vis: VisSelection
+    npix: int
+    cell_arcsec: float
+    robust: float
+    restoring_beam: tuple[float, float, float] | None
+    major_cycles: int
+    peak_factor: float
+    rms_factor: float = 3.0
+    weights: str = "unit"
+    weights_from: str | None = None
+    auto_mask_sigma: float | None = 10.0
+    external_mask: Path | None = None
+    clusters: Path | None = None
+    gains: GainChoice | None = None
+    start_model: str | None = None
+    reuse: str | None = None
+    reuse_what: str | None = None
+    allow_negative: bool = False
+    smooth_beam: bool = False
+    decorrelation: bool = True
+    n_bands: int = 2
+
+
+@dataclass(frozen=True)
+class SolveJob:
+    """Find gains.  One solution set `name` for every measurement set of `vis`.
+
+    kind: "DD" (scalar gains in the directions of `clusters`, KAFCA-like) or "DI" (one full Jones
+        matrix, CohJones-like).
+    model: root of the image whose model predicts the visibilities; `model_gains` corrupt it (the
+        DI solve of an already direction-dependent sky).
+    dt_min: interval in minutes; None chooses it (DI only) from the signal to noise of the model.
+    n_chan_sols: frequency intervals a measurement set; None is one (DD) or automatic (DI).
+    uv_down_weight: weight of data shorter than uv_km[0] instead of a cut.
+    robust: Briggs weights for the solve; None is natural.
+    pre_apply: DD solution sets that already corrupt the model.
+    evolve_from: DD solution set that is the starting point and prior.
+    update_weights: also estimate imaging weights from the residuals.
+    """
+
+    name: str
+    vis: VisSelection
+    kind: str
+    model: str
+    image_weights: str = "unit"
+    clusters: Path | None = None
+    model_gains: GainChoice | None = None
+    dt_min: float | None = None
+    n_chan_sols: int | None = None
+    n_iter: int = 6
+    cov_q: float = 0.1
+    lambda_kf: float = 0.5
+    uv_down_weight: float | None = None
+    robust: float | None = None
+    pre_apply: tuple[str, ...] = ()
+    evolve_from: str | None = None
+    update_weights: bool = True
+    decorrelation: bool = True
+
+
+@dataclass(frozen=True)
+class SmoothJob:
+    """Merge solution set `name` over the measurement sets of each observation and smooth it.
+
+    The result is called `<name>_smoothed` (smooth given) or `<name>_merged` (only merged).
+    smooth: None or an interpolation mode such as "TEC,PolyAmp".
+    sigma_clip: outlier clip in sigma while merging, None for none.
+    """
+
+    name: str
+    ms: tuple[Path, ...]
+    smooth: str | None
+    sigma_clip: float | None = None
+
+
+@dataclass(frozen=True)
+class MaskJob:
+    """Threshold `image` at `sigma` times its local noise into `<image>.mask.fits`.
+
+    box: size in pixels and step of the local noise estimate.
+    external: masks OR-ed into the result.
+    diffuse: also write MaskDiffuse.fits, Noise.fits, Noise.mean.fits (threshold `sigma`).
+    """
+
+    image: Path
+    sigma: float
+    external: tuple[Path, ...] = ()
+    box: tuple[int, int] = (50, 2)
+    diffuse: bool = False
+
+
+@dataclass(frozen=True)
+class ClusterJob:
+    """Find at most `ndir` calibration directions in image `image` -> catalogue `output`."""
+
+    image: str
+    output: Path
+    ndir: int
+    avoid_mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """Figures of a finished image.  Fluxes in Jy/beam of the apparent restored image."""
+
+    name: str
+    noise: float
+    peak: float
+    model_flux: float
+    beam_arcsec: tuple[float, float, float]
+    products: tuple[Path, ...] = ()
+    details: dict = field(default_factory=dict)
+
+    @property
+    def dynamic_range(self) -> float:
+        """Peak over noise."""
+        return self.peak / self.noise if self.noise > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class SolveResult:
+    """Figures of a finished solve."""
+
+    name: str
+    products: tuple[Path, ...]
+    details: dict = field(default_factory=dict)
+
+
+class Monitor(Protocol):
+    """How a long computation tells where it is and learns that it must stop."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Report `done` of `total` steps of the loop called `what`."""
+
+    def check(self) -> None:
+        """Raise StopRequested at a point where stopping loses nothing."""
+
+    def message(self, text: str) -> None:
+        """A line for the stage's log (and the screen unless quiet)."""
+
+
+class Engine(Protocol):
+    """The verbs of an engine."""
+
+    def image(self, job: ImageJob, monitor: Monitor) -> ImageResult: ...
+
+    def solve(self, job: SolveJob, monitor: Monitor) -> SolveResult: ...
+
+    def smooth(self, job: SmoothJob, monitor: Monitor) -> SolveResult: ...
+
+    def mask(self, job: MaskJob, monitor: Monitor) -> Path: ...
+
+    def mask_model(self, image: str, mask: Path, output: str, monitor: Monitor) -> Path:
+        """Keep only the model of `image` under `mask`, as model root `output`."""
+
+    def cluster(self, job: ClusterJob, monitor: Monitor) -> Path: ...

@@ -1,0 +1,1 @@
+"""Imaging algorithms: numpy in, numpy out."""

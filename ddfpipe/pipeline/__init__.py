@@ -1,0 +1,1 @@
+"""Orchestration: stages, the recipe, run state.  Reads like the manual; no arithmetic."""

@@ -1,0 +1,1 @@
+"""Progress, status, previews and reports."""

@@ -1,0 +1,1 @@
+"""An independent visibility simulator: direct Fourier sums, no code shared with imaging."""
