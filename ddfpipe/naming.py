@@ -1,0 +1,158 @@
+"""Names of every product: the only place where one is put together or taken apart.
+
+Image products hang on a *root* (``image_phase1``), masks on the image that was thresholded,
+solution sets on a name (``DDS0``) and a measurement set.  The names are those of the LoTSS
+pipeline (Shimwell et al. 2019, A&A 622, A1; Tasse et al. 2021, A&A 648, A1), since extraction and
+VLBI tools read them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+MASK_SUFFIX = ".mask.fits"
+CLUSTERS = "image_dirin_SSD_m.npy.ClusterCat.npy"
+"""Catalogue of the calibration directions."""
+DIFFUSE_MASK, NOISE_MAP, NOISE_MEAN = "MaskDiffuse.fits", "Noise.fits", "Noise.mean.fits"
+"""What thresholding with `diffuse` leaves behind."""
+EXTERNAL_MASK = "external_mask.fits"
+EXTERNAL_MASK_DIFFUSE = "external_mask_diffuse.fits"
+EXTERNAL_MASK_EXTENDED = "external_mask_ext.fits"
+EXTERNAL_MASK_DEEP = "external_mask_ext-deep.fits"
+FINAL_IMAGE = "image_full_ampphase_di_m.NS"
+LOW_IMAGE = "image_full_low_m"
+SUMMARY = "summary.txt"
+REPORT = "report.html"
+PREVIEWS = "previews"
+STATE_FOLDER = "ddfpipe.state"
+
+IMAGE_SUFFIXES = {
+    "app_restored": ".app.restored.fits",
+    "int_restored": ".int.restored.fits",
+    "app_model": ".app.model.fits",
+    "int_model": ".int.model.fits",
+    "app_residual": ".app.residual.fits",
+    "int_residual": ".int.residual.fits",
+    "dirty": ".dirty.fits",
+    "dirty_corr": ".dirty.corr.fits",
+    "psf": ".psf.fits",
+    "norm": ".Norm.fits",
+    "tessel": ".tessel.reg",
+    "model": ".model.npz",
+    "facet_coord": ".facetCoord.txt",
+}
+"""Kind of product -> what follows the root of the image."""
+
+NUMBERED_SUFFIXES = {"mask": ".mask{:02d}.fits", "residual": ".residual{:02d}.fits"}
+"""Kind of product that each major cycle leaves -> what follows the root."""
+
+_NUMBERED = re.compile(r"^(?P<root>.+)\.(?P<kind>mask|residual)(?P<cycle>\d{2,})\.fits$")
+_SOLUTION = re.compile(r"^killMS\.(?P<name>.+)\.sols\.npz$")
+_MERGED = re.compile(r"^(?P<name>.+)_(?P<start>\d+\.\d{2})_(?P<kind>merged|smoothed)\.npz$")
+
+
+def image_product(root: str, kind: str, cycle: int | None = None) -> str:
+    """File name of product `kind` of the image called `root`.
+
+    cycle: number of the major cycle, from 1, for the kinds of `NUMBERED_SUFFIXES`.
+    Raises KeyError for a kind that does not exist.
+    """
+    if kind in NUMBERED_SUFFIXES:
+        if cycle is None:
+            raise KeyError(f"product '{kind}' needs the number of its major cycle")
+        return root + NUMBERED_SUFFIXES[kind].format(cycle)
+    return root + IMAGE_SUFFIXES[kind]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image product's name, taken apart."""
+
+    root: str
+    kind: str
+    cycle: int | None = None
+
+
+def parse_image_product(name: str | Path) -> ImageFile | None:
+    """Take the name of an image product apart; None if it is not one.
+
+    A mask made from a product (``<product>.mask.fits``) is not a product of the image itself:
+    see `masked_image`.
+    """
+    text = Path(name).name
+    numbered = _NUMBERED.match(text)
+    if numbered:
+        return ImageFile(numbered["root"], numbered["kind"], int(numbered["cycle"]))
+    for kind, suffix in sorted(IMAGE_SUFFIXES.items(), key=lambda item: -len(item[1])):
+        if text.endswith(suffix) and len(text) > len(suffix):
+            return ImageFile(text[: -len(suffix)], kind)
+    return None
+
+
+def image_marker(root: str, major_cycles: int) -> str:
+    """The product without which the image was not made: restored, or dirty without cleaning."""
+    return image_product(root, "app_restored" if major_cycles else "dirty")
+
+
+def mask_of(image: str | Path) -> str:
+    """Name of the mask made from an image file: ``<image>.mask.fits``."""
+    return str(image) + MASK_SUFFIX
+
+
+def masked_image(mask: str | Path) -> str | None:
+    """The image file that a mask was made from, None if the name is not that of such a mask."""
+    text = str(mask)
+    return text[: -len(MASK_SUFFIX)] if text.endswith(MASK_SUFFIX) else None
+
+
+def solution_name(name: str, smooth: bool) -> str:
+    """Name of a solution set after merging: ``<name>_smoothed``, or ``<name>_merged``."""
+    return name + ("_smoothed" if smooth else "_merged")
+
+
+def solution_file(solsdir: Path, ms: str | Path, name: str) -> Path:
+    """``<solsdir>/<measurement set>/killMS.<name>.sols.npz``."""
+    return Path(solsdir) / Path(ms).name / f"killMS.{name}.sols.npz"
+
+
+def parse_solution_file(path: str | Path) -> tuple[str, str] | None:
+    """(measurement set, solution set) of a solution file; None if it is not one."""
+    path = Path(path)
+    match = _SOLUTION.match(path.name)
+    return (path.parent.name, match["name"]) if match else None
+
+
+def merged_file(name: str, start: float, smooth: bool) -> str:
+    """Solutions of all measurement sets of the observation that starts at `start` (MJD s)."""
+    return f"{name}_{start:.2f}_{'smoothed' if smooth else 'merged'}.npz"
+
+
+def parse_merged_file(path: str | Path) -> tuple[str, float, bool] | None:
+    """(solution set, start in MJD s, smoothed?) of a merged file; None if it is not one."""
+    match = _MERGED.match(Path(path).name)
+    if match is None:
+        return None
+    return match["name"], float(match["start"]), match["kind"] == "smoothed"
+
+
+def extended_masks(root: str) -> tuple[str, str]:
+    """(low, high) resolution masks of extended emission: ``<root>-mask-low.fits``, ``-high``."""
+    return f"{root}-mask-low.fits", f"{root}-mask-high.fits"
+
+
+def log_name(stage: str) -> str:
+    """Name of a stage's log."""
+    return f"{stage}.log"
+
+
+def parse_log_name(path: str | Path) -> str | None:
+    """The stage that a log belongs to (``NAME.log``; older ones are ``NAME.log.1`` and so on)."""
+    match = re.match(r"^(.+)\.log(?:\.\d+)?$", Path(path).name)
+    return match[1] if match else None
+
+
+def preview_name(product: str | Path) -> str:
+    """Quick-look picture of a product."""
+    return f"{PREVIEWS}/{Path(product).name}.png"
