@@ -6,6 +6,7 @@ MeasurementSet definition 2.0 (CASA memo 229) with LOFAR's additions.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,7 +175,7 @@ def read_metadata(path: str | Path) -> MSInfo:
     return MSInfo(
         path=path, name=path.name, n_rows=n_rows, times=rows["times"], interval=rows["interval"],
         ant_names=rows["names"], ant_pos=rows["positions"], stations_used=used,
-        observation=path.name.split("_")[0], columns=columns, data_columns=data_columns,
+        observation=path.stem.split("_")[0], columns=columns, data_columns=data_columns,
         dysco_columns=dysco, applied_beam=beams,
         has_antenna_field="LOFAR_ANTENNA_FIELD" in subtables,
         phase_centre=_phase_centre(path, field), **_spectral(path, spw, pol),
@@ -240,9 +241,10 @@ def _scan_rows(path: Path, main: Any) -> dict[str, Any]:
     used = np.zeros(len(names), bool)
     times: list[np.ndarray] = []
     interval = float(main.getcell("INTERVAL", 0))
-    odd = 0
+    last_usual, first_odd = -np.inf, np.inf
     for start, count in row_blocks(main.nrows(), ROWS_PER_READ):
-        times.append(np.unique(main.getcol("TIME", start, count)))
+        time = main.getcol("TIME", start, count)
+        times.append(np.unique(time))
         ant1, ant2 = (main.getcol(f"ANTENNA{i}", start, count) for i in (1, 2))
         if min(ant1.min(), ant2.min()) < 0 or max(ant1.max(), ant2.max()) >= len(names):
             raise DataError(f"{path}: rows refer to stations that its ANTENNA table lacks; the "
@@ -250,16 +252,18 @@ def _scan_rows(path: Path, main: Any) -> dict[str, Any]:
         cross = ant1 != ant2
         used[ant1[cross]] = used[ant2[cross]] = True
         widths = main.getcol("INTERVAL", start, count)
-        odd += int((np.abs(widths - interval) > 0.01 * interval).sum())
+        odd = np.abs(widths - interval) > 0.01 * interval
+        last_usual = max(last_usual, time[~odd].max(initial=-np.inf))
+        first_odd = min(first_odd, time[odd].min(initial=np.inf))
     unique = np.unique(np.concatenate(times))
     if not np.isfinite(unique).all() or not interval > 0:
         raise DataError(f"{path}: TIME or INTERVAL holds values that are no times; copy or unpack "
                         "it anew")
-    # A last, shorter slot is left by some averagers; more than that is a varying grid.
-    if odd > max(len(names) ** 2, 0.01 * main.nrows()):
-        raise DataError(f"{path}: INTERVAL differs from row to row ({odd} of {main.nrows()}): "
-                        "averaged by baseline, which is not supported; use the data before that "
-                        "averaging")
+    # Some averagers leave a shorter last slot; any other mixture is no regular grid.
+    if first_odd <= last_usual:
+        raise DataError(f"{path}: INTERVAL differs from row to row: averaged by baseline or "
+                        "joined from unequal pieces, which is not supported; use the data before "
+                        "that step")
     return {"times": time_slots(unique, interval), "interval": interval, "used": used,
             "names": names, "positions": positions}
 
@@ -359,7 +363,7 @@ def read_list(listfile: str | Path) -> list[Path]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{listfile}: is not a readable text file ({error}); it should name one "
                         "measurement set a line") from error
-    names = [line.split("#")[0].strip() for line in lines]
+    names = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in lines]
     paths = [_locate(Path(name), listfile.parent) for name in names if name]
     if not paths:
         raise DataError(f"{listfile}: names no measurement set; it should name one a line")
