@@ -1,0 +1,204 @@
+"""Checks that need more than one option, the environment or the file system.
+
+Every check returns (options involved, message) pairs, so that a message about an option whose
+value could not be read at all can be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import ConfigError
+from .model import Config
+from .option import default_of, options_of
+from .sections_control import Bootstrap
+from .sections_image import Image
+
+CATALOGS = "DDF_PIPELINE_CATALOGS"
+Finding = tuple[tuple[str, ...], str]
+"""Options as "section.name", and what is wrong with them."""
+
+AVAILABLE_ENGINES = ("native",)
+
+
+def expand_catalogues(cfg: Config, environ: Mapping[str, str]) -> tuple[Config, list[Finding]]:
+    """`$$` in [masking] tgss and [bootstrap] catalogues replaced by DDF_PIPELINE_CATALOGS.
+
+    An unset variable is a finding, but for bootstrap catalogues that are not going to be used.
+    """
+    findings: list[Finding] = []
+    folder = environ.get(CATALOGS)
+
+    def expand(path: str, key: str, needed: bool) -> str:
+        if "$$" not in path:
+            return path
+        if folder:
+            return path.replace("$$", folder)
+        if needed:
+            message = (
+                f"{path} needs the environment variable {CATALOGS}, which is not set; set it to "
+                "the folder of the catalogues or write the full path"
+            )
+            findings.append(((key,), message))
+        return path
+
+    tgss = cfg.masking.tgss
+    if tgss is not None:
+        cfg = replace(
+            cfg, masking=replace(cfg.masking, tgss=expand(tgss, "masking.tgss", True))
+        )
+    if cfg.bootstrap.catalogues is not None:
+        paths = tuple(
+            expand(path, "bootstrap.catalogues", cfg.control.bootstrap)
+            for path in cfg.bootstrap.catalogues
+        )
+        cfg = replace(cfg, bootstrap=replace(cfg.bootstrap, catalogues=paths))
+    return cfg, findings
+
+
+def missing_files(cfg: Config) -> Iterator[Finding]:
+    """Catalogues, masks, regions and models that are named but do not exist."""
+    wanted = [
+        ("masking.tgss", cfg.masking.tgss),
+        ("masking.region", cfg.masking.region),
+        ("masking.external_fits_mask", cfg.masking.external_fits_mask),
+        ("image.clusterfile", cfg.image.clusterfile),
+        ("inputmodel.skymodel", cfg.inputmodel.skymodel),
+        ("inputmodel.basemaskname", cfg.inputmodel.basemaskname),
+    ]
+    if cfg.control.bootstrap:
+        wanted += [("bootstrap.catalogues", path) for path in cfg.bootstrap.catalogues or ()]
+    for key, path in wanted:
+        # A path whose $$ could not be expanded has been reported already.
+        if path is not None and "$$" not in path and not Path(path).exists():
+            yield (key,), f"the file {path} does not exist"
+
+
+def contradictions(cfg: Config) -> Iterator[Finding]:
+    """Options that do not go together."""
+    for check in (_data, _engine, _final_beam, _uv_ranges, _low_resolution, _bootstrap_lists,
+                  _sky_models):
+        yield from check(cfg)
+
+
+def input_model(cfg: Config) -> Iterator[Finding]:
+    """The three [inputmodel] names and the cluster file come together or not at all."""
+    model = cfg.inputmodel
+    given = {
+        "inputmodel.basedicomodel": model.basedicomodel,
+        "inputmodel.basemaskname": model.basemaskname,
+        "inputmodel.baseimagename": model.baseimagename,
+    }
+    if all(value is None for value in given.values()):
+        return
+    given["image.clusterfile"] = cfg.image.clusterfile
+    missing = [spoken(key) for key, value in given.items() if value is None]
+    if missing:
+        yield tuple(given), (
+            f"a run from an input model also needs {', '.join(missing)}"
+        )
+
+
+def advice(cfg: Config) -> list[str]:
+    """Warnings about options that have no effect as they stand."""
+    notes = []
+    image = cfg.image
+    if image.final_psf_pa_deg is not None and image.final_psf_minor_arcsec is None:
+        notes.append("[image] final_psf_pa_deg has no effect without final_psf_minor_arcsec")
+    usual = default_of(Image, "splitisland_size")
+    if not image.use_splitisland and image.splitisland_size != usual:
+        notes.append("[image] splitisland_size has no effect without use_splitisland=True")
+    if cfg.control.split_polcubes and not cfg.control.polcubes:
+        notes.append("[control] split_polcubes has no effect without polcubes=True")
+    if cfg.compression.delete_compressed and not cfg.compression.compress_polcubes:
+        notes.append("[compression] delete_compressed has no effect without "
+                     "compress_polcubes=True")
+    return notes
+
+
+def spoken(key: str) -> str:
+    """ "image.uvmin" as users write it: "[image] uvmin"."""
+    section, name = key.split(".")
+    return f"[{section}] {name}"
+
+
+def _data(cfg: Config) -> Iterator[Finding]:
+    if cfg.data.mslist is None:
+        yield ("data.mslist",), (
+            "a text file that names the measurement sets must be given; make_mslists.py makes one"
+        )
+    if cfg.control.remove_columns and cfg.data.full_mslist is None:
+        yield ("control.remove_columns", "data.full_mslist"), (
+            "columns are removed from the measurement sets of full_mslist, which is not given"
+        )
+
+
+def _engine(cfg: Config) -> Iterator[Finding]:
+    if cfg.machine.engine not in AVAILABLE_ENGINES:
+        yield ("machine.engine",), (
+            f"the engine {cfg.machine.engine} is not available in this version; use native"
+        )
+
+
+def _final_beam(cfg: Config) -> Iterator[Finding]:
+    major, minor = cfg.image.final_psf_arcsec, cfg.image.final_psf_minor_arcsec
+    if minor is None:
+        return
+    if cfg.image.final_psf_pa_deg is None:
+        yield ("image.final_psf_minor_arcsec", "image.final_psf_pa_deg"), (
+            "an elliptical beam needs its position angle: set final_psf_pa_deg"
+        )
+    if minor > major:
+        yield ("image.final_psf_minor_arcsec", "image.final_psf_arcsec"), (
+            f"the minor axis ({minor:g} arcsec) is longer than the major axis ({major:g} arcsec)"
+        )
+
+
+def _uv_ranges(cfg: Config) -> Iterator[Finding]:
+    if cfg.image.uvmin >= cfg.image.uvmax:
+        yield ("image.uvmin", "image.uvmax"), (
+            f"uvmin ({cfg.image.uvmin:g} km) must be below uvmax ({cfg.image.uvmax:g} km)"
+        )
+
+
+def _low_resolution(cfg: Config) -> Iterator[Finding]:
+    if cfg.image.low_psf_arcsec is not None:
+        return
+    for name in ("bootstrap", "polcubes"):
+        if getattr(cfg.control, name):
+            yield (f"control.{name}", "image.low_psf_arcsec"), (
+                f"{name} makes images at low resolution: set [image] low_psf_arcsec"
+            )
+
+
+def _bootstrap_lists(cfg: Config) -> Iterator[Finding]:
+    lists = {name: getattr(cfg.bootstrap, name) for name in options_of(Bootstrap)}
+    lengths = {name: len(value) for name, value in lists.items() if value is not None}
+    if len(set(lengths.values())) > 1:
+        words = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        yield tuple(f"bootstrap.{name}" for name in lengths), (
+            f"all lists need one entry a catalogue, but {words}"
+        )
+    if cfg.control.bootstrap:
+        for name in ("catalogues", "frequencies"):
+            if lists[name] is None:
+                yield (f"bootstrap.{name}", "control.bootstrap"), (
+                    f"bootstrap=True needs the list {name}"
+                )
+
+
+def _sky_models(cfg: Config) -> Iterator[Finding]:
+    if cfg.inputmodel.skymodel is not None and cfg.inputmodel.basedicomodel is not None:
+        yield ("inputmodel.skymodel", "inputmodel.basedicomodel"), (
+            "both are starting models; give one of them"
+        )
+
+
+def report(problems: list[str], error: Callable[[str], Exception] = ConfigError) -> Exception:
+    """One error that tells all problems."""
+    if len(problems) == 1:
+        return error(problems[0])
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    return error(f"{len(problems)} problems with the configuration:\n{lines}")

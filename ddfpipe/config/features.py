@@ -1,0 +1,28 @@
+"""What this version cannot do yet, although the options for it are read and checked."""
+
+from __future__ import annotations
+
+from .model import Config
+
+
+def unavailable(cfg: Config) -> list[str]:
+    """A sentence for each thing that `cfg` asks for and that this version cannot do."""
+    control, compression = cfg.control, cfg.compression
+    asked = {
+        "[control] bootstrap (flux scale from other surveys)": control.bootstrap,
+        "[control] polcubes (Stokes Q and U cubes)": control.polcubes,
+        "[control] stokesv (Stokes V images)": control.stokesv,
+        "[control] spectral_restored (images of single bands)": control.spectral_restored,
+        "[control] msss_mode (a channel a frequency)": control.msss_mode,
+        "[control] redo_DI (calibration on a downloaded sky model)": control.redo_DI,
+        "[image] do_wide (subtraction of the wide field)": cfg.image.do_wide,
+        "[offsets] method (astrometry)": cfg.offsets.method is not None,
+        "[spectra] do_dynspec (dynamic spectra)": cfg.spectra.do_dynspec,
+        "[compression] compress_polcubes (fpack)": compression.compress_polcubes,
+        "[compression] compress_ms (compressed measurement sets)": compression.compress_ms,
+    }
+    return [
+        f"{what} is not available in this version; switch it off"
+        for what, wanted in asked.items()
+        if wanted
+    ]

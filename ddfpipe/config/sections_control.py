@@ -1,0 +1,138 @@
+"""Sections [control], [bootstrap], [compression], [offsets] and [spectra]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .option import option
+
+EXIT_POINTS = (
+    "cleanup", "initial", "dirin", "dirin_di", "bootstrap", "phase", "ampphase", "ampphase_di",
+    "fulllow", "fullampphase",
+)
+COLUMNS = ("SCALED_DATA", "DATA_DI_CORRECTED", "DD_PREDICT", "IMAGING_WEIGHT")
+
+
+@dataclass(frozen=True)
+class Control:
+    """What is done, what is left out, and where a run begins and ends."""
+
+    quiet: bool = option("bool", False, "Write details to the log files only.")
+    nobar: bool = option("bool", False, "No progress bars.")
+    logging: str | None = option(
+        "str", "logs", "Folder of the log files; None prints to the screen only.", nullable=True
+    )
+    dryrun: bool = option("bool", False, "Show what would be done and do nothing.")
+    restart: bool = option("bool", True, "Skip steps that an earlier run finished.")
+    cache_dir: str | None = option(
+        "str", None, "Folder for caches; None is the working directory.", nullable=True
+    )
+    clearcache: bool = option(
+        "bool", True, "Delete caches at the start and after finding the directions."
+    )
+    clearcache_end: bool = option("bool", True, "Delete caches when no longer needed.")
+    skip_di: bool = option("bool", False, "Leave out all direction-independent solves.")
+    bootstrap: bool = option("bool", False, "Tie the flux scale to other surveys.")
+    catch_signal: bool = option("bool", True, "On SIGUSR1 stop before the next step.")
+    exitafter: str | None = option(
+        "str", None, "Stop after this step, exit code 2.", choices=EXIT_POINTS, nullable=True
+    )
+    redofrom: str | None = option(
+        "str", None, "Put the products from here on aside and make them again.",
+        choices=("start", "dirin"), nullable=True,
+    )
+    archive_dir: str = option("str", "old", "Folder to which redofrom moves products.")
+    msss_mode: bool = option(
+        "bool", False, "Stokes I cubes with a channel a frequency in the full-bandwidth images."
+    )
+    remove_columns: bool = option(
+        "bool", False, "First delete the columns that earlier runs put into full_mslist."
+    )
+    spectral_restored: bool = option("bool", False, "Make an image of every band.")
+    polcubes: bool = option("bool", False, "Make Stokes Q and U cubes.")
+    split_polcubes: bool = option("bool", False, "Write Q and U into files of their own.")
+    stokesv: bool = option("bool", False, "Make a Stokes V image of every observation.")
+    redo_DI: bool = option(
+        "bool", False, "Before all else calibrate phases on a catalogue sky model."
+    )
+    redo_DI_type: str = option(
+        "str", "GSM", "Source of that sky model.", choices=("GSM", "TGSS")
+    )
+    beam_at: str = option(
+        "str", "facet", "Where the beam is evaluated: facet centre or direction of its "
+        "calibrator.", choices=("facet", "tessel"),
+    )
+    strategy: str = option(
+        "str", "classic", "Sequence of steps.", choices=("classic",), ours=True
+    )
+    write_columns: tuple[str, ...] = option(
+        "list", (), "Columns to write into the measurement sets, which are otherwise never "
+        "touched.", element="str", choices=COLUMNS, unique=True, ours=True,
+    )
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Catalogues that set the flux scale; all lists have an entry a catalogue."""
+
+    catalogues: tuple[str, ...] | None = option(
+        "list", None, "FITS catalogues with RA, DEC, Total_flux and E_Total_flux; $$ stands for "
+        "DDF_PIPELINE_CATALOGS.", element="str", min_length=1, nullable=True,
+    )
+    groups: tuple[int | str, ...] | None = option(
+        "list", None, "A source must be in at least one catalogue of every group; None makes every "
+        "catalogue a group.", element="label", min_length=1, nullable=True,
+    )
+    frequencies: tuple[float, ...] | None = option(
+        "list", None, "Frequencies of the catalogues.", unit="Hz", element="float", low=1e6,
+        min_length=1, nullable=True,
+    )
+    names: tuple[str, ...] | None = option(
+        "list", None, "Short names of the catalogues; None takes the file names.", element="str",
+        min_length=1, nullable=True,
+    )
+    radii: tuple[float, ...] | None = option(
+        "list", None, "Match radii; None is 10 for all.", unit="arcsec", element="float", above=0,
+        min_length=1, nullable=True,
+    )
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What is packed at the end."""
+
+    compress_polcubes: bool = option("bool", False, "Compress the cubes with fpack.")
+    fpack_q: int = option("int", 4, "Quantisation of fpack.", low=0)
+    delete_compressed: bool = option(
+        "bool", False, "Delete a cube once its compressed copy exists."
+    )
+    compress_ms: bool = option(
+        "bool", False, "Write dysco-compressed copies of all measurement sets."
+    )
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Astrometry against another survey."""
+
+    method: str | None = option(
+        "str", None, "Reference catalogue; None corrects nothing.",
+        choices=("panstarrs", "pslocal", "wise"), nullable=True,
+    )
+    fit: str = option("str", "mcmc", "How the offset histogram is fitted.",
+                      choices=("mcmc", "chi2"))
+    mode: str = option(
+        "str", "normal", "normal, or test: measure what is left on the shifted image.",
+        choices=("normal", "test"),
+    )
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Dynamic spectra of single sources."""
+
+    do_dynspec: bool = option("bool", False, "Make dynamic spectra.")
+    bright_threshold: float = option(
+        "float", 1.0, "Peak flux from which sources of the offsets catalogue are targets.",
+        unit="Jy", low=0,
+    )
