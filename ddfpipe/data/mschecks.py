@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,17 @@ MAX_FLAGGED = 0.8
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong.  code: its row in docs/bad-input.md; fatal: the run must not start."""
+    """Something wrong.  code: its row in docs/bad-input.md; fatal: the run must not start.
+
+    ms: the measurement set meant, where `text` does not name it; a report then joins the sets
+    that share a text.  resource: the machine is to blame, not the data.
+    """
 
     code: str
     text: str
     fatal: bool = True
     resource: bool = False
+    ms: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,16 @@ def examine(path: Path, column: str, drop_international: bool = False) -> MSFact
     problems = _check_alone(info, drop_international)
     try:
         samples = _Samples(info)
-        flagged, weights_ok = samples.flagged, samples.weights_ok
-        others = {c: samples.column(c) for c in info.data_columns if c != column}
+        flagged = samples.flagged
+        if flagged == 1.0:
+            flagged = info.flagged_fraction  # the samples may have missed the few good rows
         sample = samples.column(column) if column in info.data_columns else None
-        if flagged == 1.0 and info.flagged_fraction < 1.0:
-            flagged = info.flagged_fraction  # the samples met none of the few good rows
+        problems += _check_column(info, column, sample, samples)
     except DataError as error:
         return MSFacts(path, info, problems=(*problems, Problem("unreadable", str(error))))
-    problems += _check_column(info, column, sample, others)
-    problems += _check_flags(info, flagged, weights_ok)
-    return MSFacts(path, info, flagged, sample, tuple(problems))
+    problems += _check_flags(flagged, samples.weights_ok)
+    return MSFacts(path, info, flagged, sample,
+                   tuple(replace(p, ms=str(path)) for p in problems))
 
 
 class _Samples:
@@ -133,39 +138,41 @@ class _Samples:
 
 
 def _check_column(info: MSInfo, column: str, sample: ColumnSample | None,
-                  others: dict[str, ColumnSample | None]) -> list[Problem]:
-    filled = [c for c, s in others.items() if s is not None and s.nonzero > 0]
-    advice = (f"set colname to a column with data ({', '.join(filled)})" if filled
-              else "no other data column holds data either")
+                  samples: _Samples) -> list[Problem]:
     if column not in info.data_columns:
-        return [Problem("no-column", f"{info.path}: has no data column {column}; {advice}")]
+        return [Problem("no-column", f"no data column {column}; {_other_columns(column, samples)}")]
     if sample is None:
         return []
     if sample.finite == 0:
-        return [Problem("nan-column", f"{info.path}: column {column} is NaN or empty throughout; "
-                        f"{advice}")]
+        return [Problem("nan-column", f"column {column} is NaN or empty throughout; "
+                        f"{_other_columns(column, samples)}")]
     if sample.nonzero == 0:
-        return [Problem("zero-column", f"{info.path}: column {column} is zero throughout; "
-                        f"{advice}")]
-    found = []
+        return [Problem("zero-column", f"column {column} is zero throughout; "
+                        f"{_other_columns(column, samples)}")]
     if sample.nonzero < 0.5:
-        found.append(Problem("partly-zero", f"{info.path}: {1 - sample.nonzero:.0%} of the "
-                             f"unflagged samples of {column} are zero or not finite; was it "
-                             "written to the end?", fatal=False))
-    return found
+        return [Problem("partly-zero", f"{1 - sample.nonzero:.0%} of the unflagged samples of "
+                        f"{column} are zero or not finite; was it written to the end?", False)]
+    return []
 
 
-def _check_flags(info: MSInfo, flagged: float, weights_ok: bool) -> list[Problem]:
+def _other_columns(column: str, samples: _Samples) -> str:
+    """Advice that names the data columns which do hold data."""
+    states = {c: samples.column(c) for c in samples.info.data_columns if c != column}
+    filled = [c for c, s in states.items() if s is not None and s.nonzero > 0]
+    return (f"set colname to one that holds data ({', '.join(filled)})" if filled
+            else "no other column holds data either")
+
+
+def _check_flags(flagged: float, weights_ok: bool) -> list[Problem]:
     if flagged == 1.0:
-        return [Problem("all-flagged", f"{info.path}: everything is flagged; leave it out of the "
-                        "lists")]
+        return [Problem("all-flagged", "everything is flagged; leave it out of the lists")]
     found = []
     if not weights_ok:
-        found.append(Problem("zero-weights", f"{info.path}: all weights of unflagged data are "
-                             "zero or not finite; restore WEIGHT_SPECTRUM from the original"))
+        found.append(Problem("zero-weights", "all weights of unflagged data are zero or not "
+                             "finite; restore WEIGHT_SPECTRUM from the original"))
     if flagged > MAX_FLAGGED:
-        found.append(Problem("much-flagged", f"{info.path}: {flagged:.0%} is flagged; consider "
-                             "leaving it out", fatal=False))
+        found.append(Problem("much-flagged", f"{flagged:.0%} is flagged; consider leaving it out",
+                             fatal=False))
     return found
 
 
@@ -174,16 +181,16 @@ def _check_alone(info: MSInfo, drop_international: bool) -> list[Problem]:
     try:
         correlation_matrix(info.corr_types)
     except DataError as error:
-        found.append(Problem("correlations", f"{info.path}: {error}"))
+        found.append(Problem("correlations", str(error)))
     foreign = [n for n, used in zip(info.ant_names, info.stations_used)
                if used and is_international(n, info.telescope)]
     if foreign and drop_international:
-        found.append(Problem("international", f"{info.path}: international stations "
-                             f"{', '.join(foreign)} are left out", fatal=False))
+        found.append(Problem("international", f"international stations {', '.join(foreign)} "
+                             "are left out", fatal=False))
     elif foreign:
         found.append(Problem(
-            "international", f"{info.path}: has international stations {', '.join(foreign)}, "
-            "whose baselines would be smeared away; drop them (drop_international, or DP3 "
+            "international", f"has international stations {', '.join(foreign)}, whose baselines "
+            "resolve what is imaged here; drop them (drop_international=True, or DP3 "
             "filter.baseline='[CR]S*&')"))
     found += _check_averaging(info)
     return found
@@ -194,8 +201,8 @@ def _check_averaging(info: MSInfo) -> list[Problem]:
         return []
     width, interval = float(np.median(info.chan_width)), info.interval
     found = []
-    text = (f"{info.path}: channels of {width / 1e3:.1f} kHz and samples of {interval:.1f} s; "
-            "usual are 97.7 kHz (2 channels a subband) and 8 s: ")
+    text = (f"channels of {width / 1e3:.1f} kHz and samples of {interval:.1f} s; usual are "
+            "97.7 kHz (2 channels a subband) and 8 s: ")
     if width > SLACK * WELL_AVERAGED_HZ or interval > SLACK * WELL_AVERAGED_S:
         found.append(Problem("coarse", text + "sources away from the centre are smeared", False))
     if width * SLACK < WELL_AVERAGED_HZ or interval * SLACK < WELL_AVERAGED_S:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,18 @@ def preflight(small: list[Path], full: list[Path] | None, column: str, *,
     problems += check_together(infos)
     problems += _check_disk(disk_needed or {})
     problems += _check_memory(memory_needed, memory_available)
-    return PreflightReport(tuple(facts), tuple(problems), column)
+    return PreflightReport(tuple(facts), tuple(_join_alike(problems)), column)
+
+
+def _join_alike(problems: list[Problem]) -> list[Problem]:
+    """One problem for all measurement sets that have it, naming them."""
+    alike: dict[Problem, list[str]] = {}
+    for problem in problems:
+        names = alike.setdefault(replace(problem, ms=None), [])
+        if problem.ms is not None:
+            names.append(problem.ms)
+    return [replace(p, text=f"{', '.join(names)}: {p.text}") if names else p
+            for p, names in alike.items()]
 
 
 def _check_subset(small: list[Path], full: list[Path] | None) -> list[Problem]:
