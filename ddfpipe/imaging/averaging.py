@@ -146,39 +146,43 @@ def _weigh(vis, weight, kr, ki, chan_index, pc, ps, wr, wi, wn):
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _gather(uvw, nu, weight, wr, wi, wn, edges, n_groups, small, moments):
-    """Add one row to its cells: small (4, group) re, im, w, w|K|²; moments (3, group) uvw."""
+def _gather(uvw, nu, offset, weight, wr, wi, wn, edges, n_groups, small, large):
+    """Add one row to its cells: small (3, group) re, im, w; large (4, group) w|K|² u, v, w, 1.
+
+    offset: (chan,) float32, nu/nu[0] - 1: sums in single precision stay exact enough so.
+    """
     zero = np.float32(0)
     for g in range(n_groups):
-        re = im = ws = ns = zero
-        nf = 0.0
+        re = im = ws = ns = xs = zero
         for c in range(edges[g], edges[g + 1]):
             re += wr[c]
             im += wi[c]
             ws += max(weight[c], zero)
             ns += wn[c]
-            nf += wn[c] * nu[c]
+            xs += wn[c] * offset[c]
         small[0, g] += re
         small[1, g] += im
         small[2, g] += ws
-        small[3, g] += ns
-        moments[0, g] += nf * uvw[0]
-        moments[1, g] += nf * uvw[1]
-        moments[2, g] += nf * uvw[2]
+        nf = nu[0] * (np.float64(ns) + np.float64(xs))
+        large[0, g] += nf * uvw[0]
+        large[1, g] += nf * uvw[1]
+        large[2, g] += nf * uvw[2]
+        large[3, g] += ns
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _emit(n_groups, centre, small, moments, at, uvw, vis, weight, norm, totals):
+def _emit(n_groups, centre, small, large, at, out, totals):
     """Turn the cells of one baseline into samples from position `at` on and clear them."""
+    uvw, vis, weight, norm = out
     for g in range(n_groups):
         ws = small[2, g]
-        ns = small[3, g]
+        ns = large[3, g]
         totals[0] += ws
         totals[1] += ns
         if ns > 0:
-            u = moments[0, g] / ns
-            v = moments[1, g] / ns
-            w = moments[2, g] / ns
+            u = large[0, g] / ns
+            v = large[1, g] / ns
+            w = large[2, g] / ns
             c, s = sincos_turns(reduce_turns(u * centre[0] + v * centre[1] + w * centre[2]))
             re = small[0, g] / ws
             im = small[1, g] / ws
@@ -189,43 +193,68 @@ def _emit(n_groups, centre, small, moments, at, uvw, vis, weight, norm, totals):
             weight[at] = ws
             norm[at] = ns
             at += 1
-        for k in range(4):
-            small[k, g] = 0
-        for k in range(3):
-            moments[k, g] = 0
+        small[:, g] = 0
+        large[:, g] = 0
     return at
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _pass(uvw, vis, weight, nu, centre, gains, plan, first, out, totals):
-    """The fused pass; first (bl + 1,) numbers the cells of each baseline.  Returns their count."""
+def _emit_row(coord, nu, vis, weight, kr, ki, chan_index, at, out, totals):
+    """Samples of a row that is not averaged: K* V as it is, no turning there and back."""
+    uvw, out_vis, out_weight, norm = out
+    for c in range(nu.size):
+        w = weight[c]
+        f = chan_index[c]
+        k2 = kr[f] * kr[f] + ki[f] * ki[f]
+        if w > 0:
+            totals[0] += w
+            totals[1] += w * k2
+            if k2 > 0:
+                x = vis[c].real
+                y = vis[c].imag
+                uvw[at, 0] = coord[0] * nu[c]
+                uvw[at, 1] = coord[1] * nu[c]
+                uvw[at, 2] = coord[2] * nu[c]
+                out_vis[at] = complex(x * kr[f] + y * ki[f], y * kr[f] - x * ki[f])
+                out_weight[at] = w
+                norm[at] = w * k2
+                at += 1
+    return at
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _pass(uvw, vis, weight, nu, centre, gains, plan, out, totals):
+    """The fused pass, a block of baselines after the other; returns the number of samples."""
     gain, time_index, chan_index, ant1, ant2 = gains
     n_time, n_chan, last, edges, n_groups = plan
     n_t, n_bl, n_c = vis.shape
     rows = max(1, 512 // n_c)
-    small = np.zeros((4, first[n_bl]), np.float32)
-    moments = np.zeros((3, first[n_bl]))
+    small, large = np.zeros((rows, 3, n_c), np.float32), np.zeros((rows, 4, n_c))
     count = np.zeros(n_bl, np.int64)
     pc, ps = np.empty(rows * n_c, np.float32), np.empty(rows * n_c, np.float32)
     wr, wi, wn = np.empty(n_c, np.float32), np.empty(n_c, np.float32), np.empty(n_c, np.float32)
     kr, ki = np.empty(gain.shape[1], np.float32), np.empty(gain.shape[1], np.float32)
+    offset = (nu / nu[0] - 1.0).astype(np.float32)
     at = 0
-    for t in range(n_t):
-        for b0 in range(0, n_bl, rows):
-            b1 = min(b0 + rows, n_bl)
+    for b0 in range(0, n_bl, rows):
+        b1 = min(b0 + rows, n_bl)
+        for t in range(n_t):
             _turn(uvw[t, b0:b1], nu, centre, pc, ps)
             for b in range(b0, b1):
-                i = (b - b0) * n_c
-                j, k, size = first[b], first[b + 1], n_chan[b]
+                r = b - b0
+                i, size = r * n_c, n_chan[b]
                 baseline_gain(gain, time_index[t], ant1[b], ant2[b], kr, ki)
+                if n_time[b] * size == 1:
+                    at = _emit_row(uvw[t, b], nu, vis[t, b], weight[t, b], kr, ki, chan_index, at,
+                                   out, totals)
+                    continue
                 _weigh(vis[t, b], weight[t, b], kr, ki, chan_index, pc[i:i + n_c], ps[i:i + n_c],
                        wr, wi, wn)
-                _gather(uvw[t, b], nu, weight[t, b], wr, wi, wn, edges[size], n_groups[size],
-                        small[:, j:k], moments[:, j:k])
+                _gather(uvw[t, b], nu, offset, weight[t, b], wr, wi, wn, edges[size],
+                        n_groups[size], small[r], large[r])
                 count[b] += 1
                 if count[b] == n_time[b] or last[t]:
-                    at = _emit(n_groups[size], centre, small[:, j:k], moments[:, j:k], at,
-                               out[0], out[1], out[2], out[3], totals)
+                    at = _emit(n_groups[size], centre, small[r], large[r], at, out, totals)
                     count[b] = 0
     return at
 
@@ -256,12 +285,11 @@ def average_to_facet(*, uvw, vis, weight, freq, facet: Facet, plan: AveragingPla
     gains = unit_gains(vis.shape) if gains is None else gains
     gains.check(vis.shape)
     centre = np.array([facet.l0, facet.m0, n_minus_one(facet.l0, facet.m0)])
-    first = np.r_[0, np.cumsum(plan.n_groups[plan.n_chan])]
     most = plan.n_samples
     out = (np.empty((most, 3)), np.empty(most, np.complex64), np.empty(most, np.float32),
            np.empty(most, np.float32))
     totals = np.zeros(2)
     n = _pass(np.asarray(uvw, np.float64) / SPEED_OF_LIGHT, vis, weight, freq, centre,
               gains.arrays(), (plan.n_time, plan.n_chan, plan.last, plan.edges, plan.n_groups),
-              first, out, totals)
+              out, totals)
     return Samples(*(a[:n] for a in out), float(totals[0]), float(totals[1]))
