@@ -1,0 +1,392 @@
+"""Deconvolution: multi-scale, wide-band CLEAN with a PSF for every facet and band.
+
+One call is the minor cycle of a major cycle.  Rounds of three steps:
+
+1. the residual, convolved with each scale, is gathered at the pixels of the mask that can hold it;
+2. at the scale with the best score the sub-minor loop (`minorcycle`) finds components;
+3. they are painted, cut to the mask, kept from making the model negative, and the residual is
+   corrected exactly by FFT, facet by facet, each with its own PSF.
+
+Sources: Clark 1980, A&A 89, 377 (list and patch); Cornwell 2008, IEEE JSTSP 2, 793 (scales);
+Offringa & Smirnov 2017, MNRAS 471, 301 (sub-minor loops at one scale, joined bands with a spectral
+fit); Tasse et al. 2018, A&A 611, A87 (PSF per facet, spectra in intrinsic flux).
+
+Instead of allowing only positive components, the *model* is kept from going negative: a component
+may take away what an earlier one (or `start_model`) put there.  So the errors of a first guess are
+corrected without negative bowls being cleaned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddfpipe.errors import ImagingError
+from ddfpipe.imaging.convolve import add_box, fft_convolve_full, fft_convolve_same, ordered_map, split
+from ddfpipe.imaging.minorcycle import clean_list
+from ddfpipe.imaging.multiscale import Scale, gather, make_scale
+from ddfpipe.imaging.noise import robust_noise
+
+_ROUND_COMPONENTS = 500_000
+_STALL_ROUNDS = 12
+_GROWTH = 1.1
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """How deep and how finely to clean.
+
+    gain: part of a peak taken by one component.
+    scales: FWHM in pixels of the Gaussians; 0 is a point (`multiscale.default_scales`).
+    scale_bias: factor on the score for every step up in scale when scales compete; below 1 it
+        favours small scales.
+    n_terms: terms of the spectrum over the bands: 1 (flat) or 2 (linear in frequency).
+    max_components: in this call.
+    threshold: absolute level in apparent Jy/beam.
+    rms_factor: level in units of `noise` (or of the residual's robust noise).
+    peak_factor: level in units of the first peak.
+    cycle_factor: level in units of the first peak times the largest PSF sidelobe beyond
+        `patch_half` pixels; 0 lets the minor cycle go on to the other levels.
+        The largest of the four levels ends the minor cycle.
+    depth: a round ends when its peak has fallen to this part (point scale; or twice the outer
+        sidelobe if that is more); extended_depth: the same for the other scales.
+    allow_negative: components and model may be negative.
+    patch_half: half the side in pixels of the PSF patch of the sub-minor loop.
+    max_rounds: rounds in this call.
+    """
+
+    gain: float = 0.1
+    scales: tuple[float, ...] = (0.0,)
+    scale_bias: float = 0.95
+    n_terms: int = 2
+    max_components: int = 1_000_000
+    threshold: float = 0.0
+    rms_factor: float = 3.0
+    peak_factor: float = 0.001
+    cycle_factor: float = 0.0
+    depth: float = 0.15
+    extended_depth: float = 0.4
+    allow_negative: bool = False
+    patch_half: int = 64
+    max_rounds: int = 200
+
+    def __post_init__(self) -> None:
+        checks = (
+            (0.0 < self.gain <= 1.0, "gain must be above 0 and at most 1"),
+            (0.0 < self.depth < 1.0 and 0.0 < self.extended_depth < 1.0, "depth must be in (0, 1)"),
+            (len(self.scales) > 0 and min(self.scales) >= 0.0, "scales must be 0 or more pixels"),
+            (self.n_terms in (1, 2), "n_terms must be 1 or 2"),
+            (self.max_components >= 0 and self.max_rounds >= 0, "limits must not be negative"),
+            (min(self.threshold, self.rms_factor, self.peak_factor, self.cycle_factor) >= 0.0,
+             "levels must not be negative"),
+            (self.patch_half >= 2, "patch_half must be 2 pixels or more"),
+        )
+        for good, what in checks:
+            if not good:
+                raise ImagingError(f"deconvolution options: {what}.")
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """What a minor cycle did.
+
+    model: (band, ny, nx) float32, the *added* apparent flux per pixel (without the start model).
+    residual: (band, ny, nx) float32, the array passed in, updated.
+    stop_reason: "threshold", "components", "rounds", "stalled", "diverging" or "nothing to clean".
+    threshold: level reached for; first_peak, peak: score of the best pixel before and after;
+    noise: noise used; sidelobe: largest PSF sidelobe beyond the patch;
+    scale_flux: apparent Jy (band mean) added at each used scale, before the cut to the mask.
+    """
+
+    model: np.ndarray
+    residual: np.ndarray
+    n_components: int
+    n_rounds: int
+    stop_reason: str
+    threshold: float
+    first_peak: float
+    peak: float
+    noise: float
+    sidelobe: float
+    scale_flux: dict[float, float]
+
+    @property
+    def threshold_reached(self) -> bool:
+        """Whether nothing above the level is left inside the mask."""
+        return self.stop_reason in ("threshold", "nothing to clean")
+
+
+def deconvolve(
+    *,
+    residual: np.ndarray,
+    psf: np.ndarray,
+    facet_map: np.ndarray,
+    mask: np.ndarray | None,
+    norm: np.ndarray | None,
+    band_freq: np.ndarray,
+    band_weight: np.ndarray,
+    options: CleanOptions,
+    start_model: np.ndarray | None = None,
+    noise: float | None = None,
+    threads: int = 1,
+    progress: Callable[[int, float, float], None] | None = None,
+) -> CleanResult:
+    """Find model components in a residual image and subtract them.
+
+    residual    (band, ny, nx) float32, apparent Jy/beam; updated in place
+    psf         (facet, band, n, n) float32, peak at n // 2, of a source of unit apparent flux at a
+                typical place of the facet; its centre is below 1 where smearing lowers peaks
+    facet_map   (ny, nx) int16: which PSF serves a pixel; negative: pixel is not cleaned
+    mask        (ny, nx), true where components may lie; None: everywhere
+    norm        (band, ny, nx) apparent over intrinsic flux, sqrt(N) of docs/conventions.md, or
+                None for ones; spectra are fitted to intrinsic flux
+    band_freq   (band,) Hz; band_weight (band,) sums of visibility weights
+    start_model (band, ny, nx) apparent flux already subtracted from the residual; it limits what
+                may be taken away
+    noise       noise of the weighted band mean, Jy/beam; None: measured
+    progress    called after each round with (components, peak, threshold); it may raise
+
+    The result does not depend on `threads`.  Raises ImagingError when shapes disagree.
+    """
+    _check_shapes(residual, psf, facet_map, mask, norm, band_freq, band_weight, start_model)
+    weight = np.asarray(band_weight, float) / np.sum(band_weight)
+    if mask is None:
+        mask = np.ones(residual.shape[1:], bool)
+    if noise is None:
+        noise = robust_noise(_band_mean_rows(residual, weight))
+        noise = 0.0 if math.isnan(noise) else noise
+    scales = [
+        made for size in sorted(set(options.scales))
+        if (made := make_scale(size, psf, mask, facet_map, norm, weight, options.patch_half,
+                               threads)) is not None
+    ]
+    cycle = _Cycle(residual, psf, facet_map, mask, weight, _slopes(band_freq, weight), options,
+                   start_model, noise, threads, scales)
+    return cycle.run(progress)
+
+
+class _Cycle:
+    """State of one minor cycle."""
+
+    def __init__(self, residual, psf, facet_map, mask, weight, slope, options, start_model, noise,
+                 threads, scales: list[Scale]):
+        self.residual, self.psf, self.mask = residual, psf, mask
+        self.facet_map = facet_map
+        self.weight, self.slope, self.options = weight, slope, options
+        self.start_model, self.noise, self.threads = start_model, noise, threads
+        self.scales = scales
+        self.model = np.zeros_like(residual)
+        self.n_components = 0
+        self.scale_flux = {scale.size: 0.0 for scale in scales}
+        self.sidelobe = scales[0].outside if scales else 0.0
+
+    def run(self, progress) -> CleanResult:
+        opt = self.options
+        best, gathered, peak = self._survey()
+        first_peak = peak
+        threshold = max(opt.threshold, opt.rms_factor * self.noise, opt.peak_factor * first_peak,
+                        opt.cycle_factor * self.sidelobe * first_peak)
+        reason = "nothing to clean" if best is None or peak < threshold or peak == 0.0 else ""
+        lowest, since, caution, n_rounds = peak, 0, 1.0, 0
+        while not reason:
+            if n_rounds >= opt.max_rounds or self.n_components >= opt.max_components:
+                reason = "rounds" if n_rounds >= opt.max_rounds else "components"
+                break
+            n_rounds += 1
+            boxes, count, flux = self._round(best, gathered, threshold, caution)
+            del gathered
+            best_before, best_after = best, None
+            best_after, gathered, new_peak = self._survey()
+            if not math.isfinite(new_peak) or new_peak > _GROWTH * peak:
+                # Take the round back; shallower rounds are exact more nearly.
+                self._apply(boxes, -1.0)
+                caution *= 0.5
+                best, gathered, peak = self._survey()
+                reason = "diverging" if caution < 0.05 else ""
+                continue
+            best, peak = best_after, new_peak
+            self.n_components += count
+            self.scale_flux[best_before.size] += flux
+            since = 0 if peak < 0.99 * lowest else since + 1
+            lowest = min(lowest, peak)
+            if progress is not None:
+                progress(self.n_components, peak, threshold)
+            if best is None or peak < threshold:
+                reason = "threshold"
+            elif since >= _STALL_ROUNDS:
+                reason = "stalled"
+        return CleanResult(self.model, self.residual, self.n_components, n_rounds, reason, threshold,
+                           first_peak, peak, self.noise, self.sidelobe, self.scale_flux)
+
+    def _survey(self):
+        """(scale to clean, its gathered values and headroom, best score of any scale)."""
+        chosen, kept, top, favour = None, None, 0.0, -1.0
+        for step, scale in enumerate(self.scales):
+            vals, score = gather(scale, self.residual, self.threads)
+            headroom = self._headroom(scale)
+            usable = score if self.options.allow_negative else np.where(
+                (score > 0.0) | (headroom > 0.0), score, 0.0)
+            peak = float(np.abs(usable).max(initial=0.0))
+            top = max(top, peak)
+            if peak * self.options.scale_bias ** step > favour:
+                favour = peak * self.options.scale_bias ** step
+                chosen, kept = scale, (vals, score, headroom, peak)
+        return chosen, kept, top
+
+    def _headroom(self, scale: Scale) -> np.ndarray:
+        """(n,) float32: band-mean apparent flux that a component of `scale` may take away."""
+        out = np.zeros(scale.pixels.size, np.float32)
+        if self.options.allow_negative:
+            return out
+        radius = scale.kernel.shape[0] // 2
+        share = np.float32(1.0 / scale.kernel[radius, radius])
+
+        def work(tile) -> None:
+            y0, y1, x0, x1, part = tile
+            top, left = max(0, y0 - radius), max(0, x0 - radius)
+            box = self._total_mean(slice(top, y1 + radius), slice(left, x1 + radius))
+            if box.any():
+                if radius:
+                    box = fft_convolve_same(box, scale.kernel)
+                    box[box < 1e-6 * box.max()] = 0.0  # rounding of the transform
+                rows, cols = scale.pixels.rows[part] - top, scale.pixels.cols[part] - left
+                out[part] = np.maximum(box[rows, cols] * share, 0.0)
+
+        for _ in ordered_map(work, scale.tiles, self.threads):
+            pass
+        return out
+
+    def _total_mean(self, rows: slice, cols: slice) -> np.ndarray:
+        """Band mean of the whole model in a box, float32."""
+        mean = np.zeros(self.model[0, rows, cols].shape, np.float32)
+        for b, w in enumerate(self.weight):
+            mean += np.float32(w) * self.model[b, rows, cols]
+            if self.start_model is not None:
+                mean += np.float32(w) * self.start_model[b, rows, cols]
+        return mean
+
+    def _round(self, scale: Scale, gathered, threshold, caution):
+        """Clean at one scale and correct the residual; (boxes, number of components, flux)."""
+        opt = self.options
+        vals, score, headroom, peak = gathered
+        depth = opt.extended_depth if scale.size > 0.0 else max(opt.depth, min(2 * scale.outside, 0.7))
+        # caution 1 goes to `depth`; smaller values go less deep and with a smaller gain.
+        stop = max(threshold, peak * (1.0 - caution * (1.0 - depth)))
+        stop = min(stop, 0.999 * peak)
+        limit = min(_ROUND_COMPONENTS, opt.max_components - self.n_components)
+        pixels = scale.pixels
+        where, flux, _ = clean_list(
+            vals, score, scale.coef, pixels.rows, pixels.cols, pixels.row_start, pixels.facet,
+            pixels.norm, headroom, scale.patch, scale.centre, self.weight, self.slope,
+            opt.n_terms, opt.gain * caution, stop, opt.allow_negative, limit,
+        )
+        boxes = self._paint(scale, where, flux)
+        self._apply(boxes, 1.0)
+        return boxes, len(where), float((flux @ self.weight).sum())
+
+    def _paint(self, scale: Scale, where: np.ndarray, flux: np.ndarray) -> list:
+        """Components as boxes (facet, y0, x0, (band, h, w)), cut to the mask; model not touched."""
+        n_psf, n_band = self.psf.shape[-1], self.psf.shape[1]
+        limit = max(1024, 2 * n_psf)
+        pixels = scale.pixels
+        rows, cols, facets = pixels.rows[where], pixels.cols[where], pixels.facet[where]
+        radius = scale.kernel.shape[0] // 2
+        ny, nx = self.mask.shape
+        boxes = []
+        for facet in np.unique(facets):
+            mine = np.flatnonzero(facets == facet)
+            y_low, x_low = int(rows[mine].min()), int(cols[mine].min())
+            for ya, yb in split(int(rows[mine].max()) + 1 - y_low, limit):
+                for xa, xb in split(int(cols[mine].max()) + 1 - x_low, limit):
+                    part = mine[(rows[mine] >= y_low + ya) & (rows[mine] < y_low + yb)
+                                & (cols[mine] >= x_low + xa) & (cols[mine] < x_low + xb)]
+                    if part.size == 0:
+                        continue
+                    y0, y1 = int(rows[part].min()) - radius, int(rows[part].max()) + radius + 1
+                    x0, x1 = int(cols[part].min()) - radius, int(cols[part].max()) + radius + 1
+                    box = np.zeros((n_band, y1 - y0, x1 - x0), np.float32)
+                    for b in range(n_band):
+                        np.add.at(box[b], (rows[part] - y0, cols[part] - x0), flux[part, b])
+                        if radius:
+                            box[b] = fft_convolve_same(box[b], scale.kernel)
+                    # cut to the image and the mask
+                    cy, cx = max(0, -y0), max(0, -x0)
+                    box = box[:, cy:cy + min(y1, ny) - max(y0, 0), cx:cx + min(x1, nx) - max(x0, 0)]
+                    y0, x0 = max(y0, 0), max(x0, 0)
+                    box *= self.mask[y0:y0 + box.shape[1], x0:x0 + box.shape[2]] != 0
+                    boxes.append((int(facet), y0, x0, np.ascontiguousarray(box)))
+        return boxes
+
+    def _apply(self, boxes: list, sign: float) -> None:
+        """Add boxes to the model (or take them back) and correct the residual.
+
+        Going forward each box is first limited so that the model stays positive, in place, so the
+        same boxes with sign -1 undo the step.
+        """
+        for _, y0, x0, box in boxes:
+            rows, cols = slice(y0, y0 + box.shape[1]), slice(x0, x0 + box.shape[2])
+            if sign > 0 and not self.options.allow_negative:
+                self._limit(box, rows, cols)
+            view = self.model[:, rows, cols]
+            view += np.float32(sign) * box
+
+        def work(item):
+            facet, y0, x0, box = item
+            return [fft_convolve_full(plane, self.psf[facet, b]) for b, plane in enumerate(box)]
+
+        half = self.psf.shape[-1] // 2
+        for item, planes in zip(boxes, ordered_map(work, boxes, self.threads)):
+            for target, plane in zip(self.residual, planes):
+                add_box(target, item[1] - half, item[2] - half, plane, -sign)
+
+    def _limit(self, box: np.ndarray, rows: slice, cols: slice) -> None:
+        """Where box would make the model's band mean negative, take away just what is there."""
+        total = self._total_mean(rows, cols)
+        new = total + np.tensordot(self.weight.astype(np.float32), box, axes=1)
+        bad = new < 0.0
+        if not bad.any():
+            return
+        for b in range(box.shape[0]):
+            there = self.model[b, rows, cols][bad]
+            if self.start_model is not None:
+                there = there + self.start_model[b, rows, cols][bad]
+            # A pixel that was negative from the start is left as it is.
+            box[b][bad] = np.where(total[bad] > 0.0, -there, 0.0)
+
+
+def _slopes(band_freq: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(band,) second spectral basis function, (nu - nu0) / nu0."""
+    freq = np.asarray(band_freq, float)
+    reference = float(np.sum(weight * freq))
+    return (freq - reference) / reference
+
+
+def _band_mean_rows(residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted band mean of evenly spaced rows, at most about 4 million pixels."""
+    stride = max(1, math.ceil(residual[0].size / 4_000_000))
+    mean = np.zeros(residual[0, ::stride].shape, np.float32)
+    for w, plane in zip(weight, residual):
+        mean += np.float32(w) * plane[::stride]
+    return mean
+
+
+def _check_shapes(residual, psf, facet_map, mask, norm, freq, weight, start_model) -> None:
+    """Raise ImagingError unless all arrays fit."""
+    if residual.ndim != 3 or residual.dtype != np.float32:
+        raise ImagingError("deconvolution: residual must be float32 (band, ny, nx).")
+    n_band, shape = residual.shape[0], residual.shape[1:]
+    if psf.ndim != 4 or psf.shape[1] != n_band or psf.shape[2] != psf.shape[3]:
+        raise ImagingError(f"deconvolution: psf {psf.shape} must be (facet, {n_band}, n, n).")
+    named = (("facet_map", facet_map, shape), ("mask", mask, shape), ("norm", norm, residual.shape),
+             ("start_model", start_model, residual.shape))
+    for name, array, expected in named:
+        if array is not None and array.shape != expected:
+            raise ImagingError(f"deconvolution: {name} {array.shape} must be {expected}.")
+    if len(freq) != n_band or len(weight) != n_band or not np.sum(weight) > 0.0:
+        raise ImagingError(f"deconvolution: {n_band} band frequencies and positive weights needed.")
+    if facet_map.size and int(facet_map.max()) >= psf.shape[0]:
+        raise ImagingError(f"deconvolution: facet_map names facet {int(facet_map.max())}, "
+                           f"but there are only {psf.shape[0]} PSFs.")
