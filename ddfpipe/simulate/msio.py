@@ -13,7 +13,7 @@ POSITION = {"QuantumUnits": ["m"] * 3, "MEASINFO": {"type": "position", "Ref": "
 DIRECTION = {"QuantumUnits": ["rad"] * 2, "MEASINFO": {"type": "direction", "Ref": "J2000"}}
 
 
-def _columns(n_chan: int, extra: list[str]) -> tuple[dict, dict]:
+def tiled_columns(n_chan: int, extra: list[str]) -> tuple[dict, dict]:
     """Table description and storage managers of the tiled columns."""
     from casacore.tables import makearrcoldesc, maketabdesc
 
@@ -194,7 +194,7 @@ def create_ms(
     """
     from casacore.tables import default_ms
 
-    desc, managers = _columns(len(freq), extra_columns)
+    desc, managers = tiled_columns(len(freq), extra_columns)
     main = default_ms(str(path), desc, managers)
     n_time, n_bl = layout.uvw.shape[:2]
     main.addrows(n_time * n_bl)
