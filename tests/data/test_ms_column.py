@@ -1,0 +1,84 @@
+"""Writing columns back on request."""
+
+import numpy as np
+import pytest
+from casacore import tables
+from make_ms import Spec, snapshot, write_ms
+
+from ddfpipe.data import visbuild
+from ddfpipe.data.mscolumn import STATE, export_column
+from ddfpipe.data.viscache import open_cache
+from ddfpipe.errors import DataError, ResourceError
+
+
+@pytest.mark.parametrize("corr", [(9, 10, 11, 12), (9, 12), (1,), (5, 6, 7, 8)])
+def test_round_trip_to_the_rows_they_came_from(tmp_path, monkeypatch, corr):
+    monkeypatch.setattr(visbuild, "READ_BYTES", 1500)
+    path = tmp_path / "a.ms"
+    write_ms(path, Spec(shuffle=True, swap=(1, 2, 20), drop=(5, 17), descending=True, corr=corr))
+    cache = open_cache(path, "DATA", tmp_path / "cache")
+    filled = export_column(cache, path, "SCALED_DATA", lambda t0, t1: 2 * cache.vis[t0:t1])
+    with tables.table(str(path), ack=False) as main:
+        data, scaled = main.getcol("DATA"), main.getcol("SCALED_DATA")
+        cross = main.getcol("ANTENNA1") != main.getcol("ANTENNA2")
+        assert main.getcolkeyword("SCALED_DATA", STATE) == "complete"
+    assert filled == cross.sum()
+    assert scaled[cross] == pytest.approx(2 * data[cross], abs=1e-6)
+    assert (scaled[~cross] == 0).all()
+
+
+def test_own_export_does_not_outdate_the_cache(tmp_path):
+    path = tmp_path / "a.ms"
+    write_ms(path)
+    cache = open_cache(path, "DATA", tmp_path / "cache")
+    inode = cache.path.stat().st_ino
+    export_column(cache, path, "IMAGING_WEIGHT", np.asarray(cache.weight))
+    assert open_cache(path, "DATA", tmp_path / "cache").path.stat().st_ino == inode
+    export_column(cache, path, "IMAGING_WEIGHT", np.asarray(cache.weight) * 2)
+    with tables.table(str(path), ack=False) as main:
+        weight = main.getcol("IMAGING_WEIGHT")
+        mean = main.getcol("WEIGHT_SPECTRUM").mean(-1)
+        cross = main.getcol("ANTENNA1") != main.getcol("ANTENNA2")
+    assert weight.shape == mean.shape
+    assert weight[cross] == pytest.approx(2 * mean[cross], rel=1e-5)
+
+
+def test_refusals_leave_the_set_alone(tmp_path):
+    path, other = tmp_path / "a.ms", tmp_path / "b.ms"
+    write_ms(path, Spec(columns=("DATA", "CORRECTED_DATA")))
+    write_ms(other, Spec(n_time=3))
+    cache = open_cache(path, "CORRECTED_DATA", tmp_path / "cache")
+    before = snapshot(path), snapshot(other)
+    for column in ("DATA", "CORRECTED_DATA", "FLAG"):
+        with pytest.raises(DataError, match=f"{column} holds observed data"):
+            export_column(cache, path, column, np.asarray(cache.vis))
+    with pytest.raises(DataError, match="b.ms: its times or channels differ"):
+        export_column(cache, other, "NEW", np.asarray(cache.vis))
+    assert (snapshot(path), snapshot(other)) == before
+
+
+def test_dysco_source_gets_a_lossless_column(unpack_ms, tmp_path):
+    import shutil
+
+    path = tmp_path / "copy.ms"
+    shutil.copytree(unpack_ms("A1775_LT10_010_4ch.ms.tgz"), path)
+    cache = open_cache(path, "DATA", tmp_path / "cache")
+    export_column(cache, path, "DATA_DI_CORRECTED", np.asarray(cache.vis))
+    again = open_cache(path, "DATA_DI_CORRECTED", tmp_path / "cache")
+    assert np.array_equal(again.vis, cache.vis)
+
+
+def test_a_set_that_cannot_be_written(tmp_path, monkeypatch):
+    path = tmp_path / "a.ms"
+    write_ms(path)
+    cache = open_cache(path, "DATA", tmp_path / "cache")
+    real = tables.table
+
+    def read_only(*args, **kwargs):
+        if kwargs.get("readonly") is False:
+            raise RuntimeError("Table a.ms cannot be opened for writing")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tables, "table", read_only)
+    with pytest.raises(ResourceError, match="NEW cannot be written.*permissions"):
+        export_column(cache, path, "NEW", np.asarray(cache.vis))
