@@ -192,6 +192,7 @@ def _make_facet(index, dir_index, npix, cell, l_dir, m_dir, y_lo, start, stop) -
     """Facet from the runs (image columns) of consecutive rows that begin at image row y_lo."""
     owned = np.flatnonzero(stop > start)
     x_lo, x_hi = int(start[owned].min()), int(stop[owned].max())
+    y_lo = int(y_lo)
     y0, ny = _even_box(y_lo + int(owned[0]), y_lo + int(owned[-1]) + 1)
     x0, nx = _even_box(x_lo, x_hi)
     a, b = np.zeros(ny, np.int32), np.zeros(ny, np.int32)
