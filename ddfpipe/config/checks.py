@@ -110,6 +110,8 @@ def advice(cfg: Config) -> list[str]:
     usual = default_of(Image, "splitisland_size")
     if not image.use_splitisland and image.splitisland_size != usual:
         notes.append("[image] splitisland_size has no effect without use_splitisland=True")
+    if cfg.masking.extended_size is not None and not cfg.control.bootstrap:
+        notes.append("[masking] extended_size has no effect without bootstrap=True")
     if cfg.control.split_polcubes and not cfg.control.polcubes:
         notes.append("[control] split_polcubes has no effect without polcubes=True")
     if cfg.compression.delete_compressed and not cfg.compression.compress_polcubes:

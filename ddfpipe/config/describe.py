@@ -48,7 +48,7 @@ def describe_options(width: int | None = None, sections: Mapping[str, type] = SE
     indent = " " * (NAME_WIDTH + 2)
     blocks = []
     for title, section in sections.items():
-        lines = [f"[{title}] {_first_line(section)}"]
+        lines = textwrap.wrap(f"[{title}] {_first_line(section)}", width)
         for name, spec in options_of(section).items():
             unit = f" in {spec.unit}" if spec.unit else ""
             default = default_words(section, name)
