@@ -92,14 +92,14 @@ def lm_of_box(f):
 
 
 def test_response_follows_a_beam():
-    """A Gaussian beam of 4 degrees (FWHM) over facets of up to 1.8 degrees, 5 x 5 nodes."""
+    """A Gaussian beam of 4 degrees (FWHM) over facets of up to 2.2 degrees, 5 x 5 nodes."""
     def beam(l, m):
         return np.exp(-(l**2 + 0.8 * m**2 + 0.2 * l * m) / (2 * np.radians(1.7) ** 2))
 
     for f in facets():
         a = facet_response(beam(*response_nodes(f, CELL)), f, np.float64)
         error = abs(a - beam(*lm_of_box(f)))[f.mask]
-        assert a.shape == (f.ny, f.nx) and error.max() < 5e-4
+        assert a.shape == (f.ny, f.nx) and error.max() < 1e-3
 
 
 @pytest.mark.parametrize("n_y, n_x", [(1, 1), (1, 3), (2, 2), (3, 5)])
