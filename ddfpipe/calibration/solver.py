@@ -1,4 +1,9 @@
-"""Direction-dependent scalar gains, interval after interval."""
+"""Direction-dependent scalar or diagonal gains, interval after interval.
+
+The parts: statistics.py (what the data say), als.py (cold start), polish.py (fit with priors),
+filter.py and smoother.py (time), tuning.py (hyper-parameters), unwrap.py (branches).  The equations
+are in docs/solver.md.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,29 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from ddfpipe.calibration.als import baseline_lookup, solve_complex
+from ddfpipe.calibration import priors, tuning
+from ddfpipe.calibration.als import baseline_lookup
+from ddfpipe.calibration.filter import Array, FilterChain, IntervalResult
 from ddfpipe.calibration.gains import GainTable, nearest_interval
 from ddfpipe.calibration.options import SolverOptions
-from ddfpipe.calibration.statistics import block_statistics, chi_squared
+from ddfpipe.calibration.statistics import BlockStatistics, block_statistics
 from ddfpipe.errors import SolveError
+
+REFERENCE_TIME = 30.0
+"""Correlation time in s times cov_q at which the choice of the correlation time begins."""
 
 
 class DirectionalSolver:
-    """Streaming solver: complex Gauss-Seidel sweeps, cold first and warm afterwards."""
+    """Gains of all directions, fed one time interval after another, in time order.
+
+    ant1, ant2: (n_bl,) station indices; autocorrelations are passed over.
+    n_ant: number of stations.  ant_pos: (n_ant, 3) m.
+    directions: (n_dir, 2) l, m in rad.  freq_edges: (n_blocks, 2) Hz.
+    start: None, a GainTable (its last interval's phases before the first data, errors if known),
+        or complex gains (n_ant, n_dir) or (n_blocks, n_ant, n_dir): starting point and prior mean.
+    executor: thread pool; the results are the same to the bit with and without.
+    Raises SolveError for shapes that disagree.
+    """
 
     def __init__(self, *, ant1: np.ndarray, ant2: np.ndarray, n_ant: int, ant_pos: np.ndarray,
                  directions: np.ndarray, freq_edges: np.ndarray,
@@ -23,53 +42,162 @@ class DirectionalSolver:
                  start: GainTable | np.ndarray | None = None,
                  executor: Executor | None = None) -> None:
         self.options = options or SolverOptions()
-        self.ant1, self.ant2 = np.asarray(ant1, np.int64), np.asarray(ant2, np.int64)
-        self.lookup = baseline_lookup(self.ant1, self.ant2, n_ant)
-        self.cross = self.ant1 != self.ant2
-        self.n_ant, self.n_dir = n_ant, len(directions)
+        ant1, ant2 = np.asarray(ant1, np.int64), np.asarray(ant2, np.int64)
+        directions = np.asarray(directions, np.float64).reshape(-1, 2)
+        if np.shape(ant_pos) != (n_ant, 3):
+            raise SolveError(f"solver: positions have shape {np.shape(ant_pos)}, but there are "
+                             f"{n_ant} stations")
+        self.array = Array(ant1, ant2, baseline_lookup(ant1, ant2, n_ant),
+                           priors.station_factor(np.asarray(ant_pos)), directions, ant1 != ant2)
         self.freq_edges = np.asarray(freq_edges, np.float64).reshape(-1, 2)
+        self.n_hand = 2 if self.options.mode == "Diag" else 1
         self.executor = executor
+        self._start = self._starts(start)
+        self._waiting: list[tuple[list[BlockStatistics], np.ndarray]] = []
+        self._chains: list[FilterChain] | None = None
+        self._tuned: list[tuning.Tuned] = []
+        self._last_edge: float | None = None
+
+    def _starts(self, start: GainTable | np.ndarray | None) -> list:
+        """(phases, errors) of each chain (block-major, then hand), or Nones."""
         n_block = len(self.freq_edges)
-        self.state = np.ones((n_block, n_ant, self.n_dir), np.complex128)
-        self.cold = start is None
+        if start is None:
+            return [None] * (n_block * self.n_hand)
+        shape = (n_block, self.array.n_ant, len(self.array.directions), self.n_hand)
         if isinstance(start, GainTable):
             chan = nearest_interval(start.freq_edges, self.freq_edges.mean(axis=1))
-            self.state = start.gains[0, chan, :, :, 0].astype(np.complex128)
-        elif start is not None:
-            self.state = np.array(np.broadcast_to(start, self.state.shape), np.complex128)
-        self.rows: list[dict] = []
+            gains, flag = start.gains[0, chan], start.flag[0, chan]
+            hands = [0, -1][:self.n_hand]
+            error = np.zeros(gains.shape) if start.error is None else start.error[0, chan]
+            error = np.where(flag, np.nan, error / np.maximum(np.abs(gains), 1e-6))
+            gains, error = gains[..., hands], error[..., hands]
+        else:
+            gains = np.asarray(start)
+            gains = np.broadcast_to(gains[..., None], shape)
+            error = np.zeros(shape)
+        if gains.shape != shape:
+            raise SolveError(f"solver: starting gains have shape {gains.shape}, needed is {shape} "
+                             "(chan, ant, dir, hand); they belong to other stations or directions")
+        return [(np.angle(gains[b, ..., h]), error[b, ..., h])
+                for b in range(n_block) for h in range(self.n_hand)]
 
     def add_interval(self, *, time_edge: Sequence[float], model: np.ndarray, data: np.ndarray,
                      weight: np.ndarray, chan_block: np.ndarray) -> None:
-        """Build the statistics of one interval and solve it."""
-        n_block = len(self.freq_edges)
-        row = {"edge": np.asarray(time_edge, float), "gains": self.state.copy(),
-               "flag": np.zeros((n_block, self.n_ant), bool), "chi2": np.zeros(n_block),
-               "count": np.zeros(n_block, int), "sweeps": np.zeros(n_block, int)}
-        for block in range(n_block):
-            stats = block_statistics(model, data, weight, np.flatnonzero(chan_block == block),
-                                     self.executor)
-            limit = self.options.max_sweeps if self.cold else self.options.n_iter
-            gains, row["sweeps"][block] = solve_complex(stats, self.lookup, self.state[block],
-                                                        max_sweeps=limit,
-                                                        tolerance=self.options.tolerance)
-            seen = np.zeros(self.n_ant, np.int64)
-            np.add.at(seen, self.ant1[self.cross], stats.count[self.cross])
-            np.add.at(seen, self.ant2[self.cross], stats.count[self.cross])
-            row["flag"][block] = seen == 0
-            row["chi2"][block] = chi_squared(stats, gains, self.ant1, self.ant2)[self.cross].sum()
-            row["count"][block] = stats.count[self.cross].sum()
-            row["gains"][block] = self.state[block] = gains
-        self.cold = self.cold and not row["count"].any()
-        self.rows.append(row)
+        """Build the statistics of one interval and filter it.
+
+        time_edge: (start, end) in s; intervals come in time order.
+        model: (n_dir, nt, n_bl, n_chan) complex64, the predicted visibilities of each direction
+            with everything known in them (mode "Diag": may have a last axis of 2 hands).
+        data, weight: (nt, n_bl, n_chan) complex64 and float32; mode "Diag": (..., 2), XX and YY.
+            Weights are inverse variances 1 / <|noise|²> on an absolute scale, zero where flagged.
+        chan_block: (n_chan,) int, frequency block of each channel; negative: channel not used.
+        A sample belongs to the interval that holds its centre, so nt may differ between intervals.
+        The first `tune_intervals` wait for the choice of hyper-parameters.
+        """
+        edge = np.asarray(time_edge, np.float64)
+        if edge.shape != (2,) or (self._last_edge is not None and edge[0] < self._last_edge):
+            raise SolveError(f"solver: interval {edge} does not follow the one before; intervals "
+                             "must be given in time order")
+        if len(model) != len(self.array.directions):
+            raise SolveError(f"solver: the model has {len(model)} directions, the solver "
+                             f"{len(self.array.directions)}")
+        self._last_edge = edge[0]
+        stats = []
+        for block in range(len(self.freq_edges)):
+            channels = np.flatnonzero(np.asarray(chan_block) == block)
+            for hand in range(self.n_hand):
+                stats.append(self._statistics(model, data, weight, channels, hand))
+        if self._chains is None:
+            self._waiting.append((stats, edge))
+            if len(self._waiting) >= self._needed():
+                self._begin()
+        else:
+            self._step(stats, edge)
+
+    def _statistics(self, model: np.ndarray, data: np.ndarray, weight: np.ndarray,
+                    channels: np.ndarray, hand: int) -> BlockStatistics:
+        if self.n_hand == 2:
+            model = model[..., hand] if model.ndim == 5 else model
+            data = data[..., hand]
+            weight = weight[..., hand] if weight.ndim == 4 else weight
+        return block_statistics(model, data, weight, channels, self.executor)
+
+    def _needed(self) -> int:
+        tune = self.options.tune_intervals if self.options.hyper is None else 0
+        return max(tune, 1)
+
+    def _default_hyper(self) -> priors.Hyperparameters:
+        return priors.Hyperparameters(correlation_time=REFERENCE_TIME / self.options.cov_q)
+
+    def _begin(self) -> None:
+        """Choose the hyper-parameters, make the chains, filter the waiting intervals.
+
+        One choice serves all blocks and hands: it is made on the block in the middle of the band.
+        """
+        hyper = self.options.hyper
+        if hyper is None:
+            hyper = self._default_hyper()
+            if self.options.tune_intervals > 0:
+                middle = (len(self.freq_edges) // 2) * self.n_hand
+                blocks = [(stats[middle], edge) for stats, edge in self._waiting]
+                self._tuned.append(tuning.choose(blocks, self.array, self.options, hyper,
+                                                 self.executor))
+                hyper = self._tuned[0].hyper
+        self.hyper = hyper
+        self._chains = [FilterChain(self.array, self.options, hyper, start=start)
+                        for start in self._start]
+        for stats, edge in self._waiting:
+            self._step(stats, edge)
+        self._waiting = []
+
+    def _step(self, stats: list[BlockStatistics], edge: np.ndarray) -> None:
+        run = map if self.executor is None else self.executor.map
+        list(run(lambda pair: pair[0].step(pair[1], edge),
+                 list(zip(self._chains, stats, strict=True))))
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
-        """(gains (n_time, n_chan, n_ant, n_dir, 1), error, flag, diagnostics)."""
-        if not self.rows:
-            raise SolveError("no interval was given to the solver")
-        stack = {key: np.stack([row[key] for row in self.rows]) for key in self.rows[0]}
-        gains = stack["gains"][..., None]
-        flag = np.broadcast_to(stack["flag"][..., None, None], gains.shape).copy()
-        error = np.full(gains.shape, np.nan)
-        return gains, error, flag, {"time_edges": stack["edge"], "chi2": stack["chi2"],
-                                    "count": stack["count"], "sweeps": stack["sweeps"]}
+        """(gains, error, flag, diagnostics) after the backward pass.
+
+        gains: (n_time, n_chan, n_ant, n_dir, n_hand) complex128; error: `GainTable.error`; flag:
+        True for stations without data in that interval, whose gains are the filter's prediction.
+        diagnostics: "time_edges" (n_time, 2); "chi2", "count", "sweeps", "restarted" (n_time,
+        n_chan, n_hand), χ² before smoothing; "flux_factor" (n_time, n_chan, n_dir, n_hand), the
+        square of the mean amplitude divided out (1: the model had the right flux);
+        "hyperparameters", `Hyperparameters`; "tuning", trials and held-out χ² per sample.
+        Raises SolveError when no interval was given.
+        """
+        if self._chains is None:
+            if not self._waiting:
+                raise SolveError("no interval was given to the solver; check that the measurement "
+                                 "set holds data in the selected uv and time range")
+            self._begin()
+        results = [chain.results() for chain in self._chains]
+        n_block, n_hand = len(self.freq_edges), self.n_hand
+
+        def collect(value) -> np.ndarray:
+            """(time, block, hand, ...) of one figure of every interval."""
+            rows = np.array([[value(r) for r in chain] for chain in results])
+            rows = rows.reshape((n_block, n_hand) + rows.shape[1:])
+            return np.moveaxis(rows, 2, 0)
+
+        gains = np.moveaxis(collect(self._gain), 2, -1)
+        error = np.moveaxis(collect(lambda r: r.error), 2, -1) * np.abs(gains)
+        flag = np.moveaxis(collect(lambda r: r.flag), 2, -1)[:, :, :, None, :]
+        tuned = self._tuned[0] if self._tuned else None
+        diagnostics = {
+            "time_edges": np.array([r.edge for r in results[0]]),
+            "chi2": collect(lambda r: r.chi2), "count": collect(lambda r: r.count),
+            "sweeps": collect(lambda r: r.sweeps), "restarted": collect(lambda r: r.restarted),
+            "flux_factor": np.moveaxis(np.exp(2 * collect(lambda r: r.amp_mean)), 2, -1),
+            "hyperparameters": self.hyper,
+            "tuning": {"trials": tuned.trials, "held_out_chi2": tuned.score} if tuned else None}
+        return gains, error, np.broadcast_to(flag, gains.shape).copy(), diagnostics
+
+    def _gain(self, result: IntervalResult) -> np.ndarray:
+        """Complex gains of one interval, (n_ant, n_dir), under the amplitude options."""
+        log_amp = result.log_amp
+        if self.options.amplitude_mean == "one":
+            log_amp = log_amp - result.amp_mean
+        if self.options.phase_only:
+            log_amp = np.zeros(log_amp.shape)
+        return np.exp(log_amp + 1j * result.phase)

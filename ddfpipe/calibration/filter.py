@@ -1,0 +1,276 @@
+"""Recursive filter over time with a backward pass: the gains of one frequency block.
+
+State: phases φ_p of all directions of a station, a Gaussian N(x_p, P_p).  From interval to interval
+
+    x⁻ = Φ x        P⁻ = Φ P Φᵀ + Q        Φ = α I + (1 - α) 11ᵀ/n
+
+with α = exp(-Δt/τ): the deviation of a direction from the mean over directions decays (Ornstein-
+Uhlenbeck), the mean walks freely; Q = (1 - α²) S_p + f_p r Δt 11ᵀ (S_p, f_p, r in priors.py).  The
+measurement update is the Gauss-Newton fit of polish.py, iterated (an iterated extended Kalman
+filter in information form; Tasse 2014, arXiv:1410.8706, Smirnov & Tasse 2015), linearised at its
+own solution instead of once.  The prior covariance used is λ P⁻ + (1 - λ) <P⁻>, <P⁻> the running
+mean.  Backward: Rauch-Tung-Striebel, x_t += G (x_(t+1) - x⁻_(t+1)), P_t += G (P_(t+1) - P⁻_(t+1)) Gᵀ,
+G = P_t Φᵀ (P⁻_(t+1))⁻¹, over windows of a few correlation times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ddfpipe.calibration import priors
+from ddfpipe.calibration.als import solve_complex
+from ddfpipe.calibration.linalg import invert_each
+from ddfpipe.calibration.options import SolverOptions
+from ddfpipe.calibration.polish import LogGains, polish
+from ddfpipe.calibration.smoother import backward_pass, predict_covariance
+from ddfpipe.calibration.statistics import BlockStatistics, chi_squared
+from ddfpipe.calibration.unwrap import continuous_phases
+from ddfpipe.errors import SolveError
+
+USUAL = 9
+"""Number of latest intervals whose median χ² is the usual one."""
+
+MEAN_RATE = 0.2
+"""Share of the newest predicted covariance in its running mean."""
+
+RESTART_SIGMA = 5.0
+"""Significance in standard deviations of a rise of χ² that asks for a restart."""
+
+PHASE_ONLY_SIGMA = 1e-4
+"""Standard deviation of ln|g| that holds amplitudes where only phases are wanted."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """What every block shares.  ant1, ant2 (n_bl,); lookup of als.py; factor (n_ant,) f_p;
+    directions (n_dir, 2) l, m in rad; cross (n_bl,) bool, no autocorrelation."""
+
+    ant1: np.ndarray
+    ant2: np.ndarray
+    lookup: np.ndarray
+    factor: np.ndarray
+    directions: np.ndarray
+    cross: np.ndarray
+
+    @property
+    def n_ant(self) -> int:
+        """Number of stations."""
+        return len(self.factor)
+
+
+@dataclass
+class IntervalResult:
+    """One solved interval.  log_amp, phase, error (rad): (n_ant, n_dir); amp_mean: (n_dir,);
+    flag: (n_ant,) bool; chi2 over the baselines used, count complex samples."""
+
+    edge: np.ndarray
+    log_amp: np.ndarray
+    phase: np.ndarray
+    amp_mean: np.ndarray
+    flag: np.ndarray
+    chi2: float
+    count: int
+    sweeps: int
+    restarted: bool
+    covariance: np.ndarray | None
+    error: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+
+def station_sums(values: np.ndarray, array: Array) -> np.ndarray:
+    """Sum of per-baseline values over the cross baselines of each station, (n_ant,)."""
+    out = np.zeros(array.n_ant)
+    np.add.at(out, array.ant1[array.cross], values[array.cross])
+    np.add.at(out, array.ant2[array.cross], values[array.cross])
+    return out
+
+
+class FilterChain:
+    """The filter of one block (and hand): `step` for each interval, `results` afterwards.
+
+    use: (n_bl,) bool, baselines that take part (hold-out); None: all cross baselines.
+    start: None or (phases (n_ant, n_dir), error (n_ant, n_dir)) in rad of an earlier table.
+    """
+
+    def __init__(self, array: Array, options: SolverOptions, hyper: priors.Hyperparameters,
+                 use: np.ndarray | None = None,
+                 start: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+        self.array, self.options, self.hyper = array, options, hyper
+        self.use = array.cross if use is None else use & array.cross
+        self.n_dir = len(array.directions)
+        kernel = priors.direction_covariance(array.directions, hyper.length)
+        self.stationary = hyper.variance * array.factor[:, None, None] * kernel
+        self.first_prior = self.stationary + priors.COMMON_VARIANCE
+        self.first_mean = np.zeros((array.n_ant, self.n_dir))
+        self.warm = False
+        if start is not None:
+            self._adopt(*start)
+        self.sigma = PHASE_ONLY_SIGMA if options.phase_only else options.amplitude_prior
+        self.latest: IntervalResult | None = None
+        self.state: tuple[np.ndarray, np.ndarray, float] | None = None
+        self.mean_prior: np.ndarray | None = None
+        self.usual: list[np.ndarray] = []
+        self.done: list[IntervalResult] = []
+        self.pending: list[IntervalResult] = []
+
+    def _adopt(self, phase: np.ndarray, error: np.ndarray) -> None:
+        """Earlier phases as the first mean; what they do not know keeps its stationary prior.
+
+        The prior covariance is the stationary one plus the table's errors: the same data are
+        solved again, so the table points to the right branch without counting as evidence.
+        """
+        known = np.isfinite(phase) & np.isfinite(error)
+        self.first_mean = np.where(known, phase, 0.0)
+        extra = np.where(known, error, 0.0) ** 2
+        self.first_prior = self.first_prior + extra[:, :, None] * np.eye(self.n_dir)
+        self.warm = bool(known.any())
+
+    def _predict(self, centre: float) -> tuple[np.ndarray, np.ndarray]:
+        """Prior mean (n_ant, n_dir) and covariance for the interval at `centre` (s)."""
+        if self.state is None or self.options.solver == "CohJones":
+            return self.first_mean, self.first_prior
+        phase, covariance, before = self.state
+        alpha, noise = self._transition(centre - before)
+        mean = alpha * phase + (1 - alpha) * phase.mean(axis=1, keepdims=True)
+        predicted = predict_covariance(covariance, alpha, noise)
+        if self.mean_prior is None:
+            self.mean_prior = predicted.copy()
+        mixed = self.options.lambda_kf * predicted + (1 - self.options.lambda_kf) * self.mean_prior
+        self.mean_prior += MEAN_RATE * (predicted - self.mean_prior)
+        return mean, mixed
+
+    def _transition(self, step: float) -> tuple[float, np.ndarray]:
+        """α and Q (n_ant, n_dir, n_dir) over `step` seconds."""
+        step = max(step, 0.0)
+        alpha = float(np.exp(-step / self.hyper.correlation_time))
+        common = priors.COMMON_RATE * step * self.array.factor
+        return alpha, (1 - alpha**2) * self.stationary + common[:, None, None]
+
+    def step(self, stats: BlockStatistics, edge: np.ndarray) -> IntervalResult:
+        """Filter one interval with edges `edge` (2,) in s."""
+        centre = float(np.mean(edge))
+        mean, covariance = self._predict(centre)
+        prior = np.empty(covariance.shape)
+        if not invert_each(np.ascontiguousarray(covariance), prior).all():
+            raise SolveError("the prior covariance of the phases is singular: two directions "
+                             "coincide; remove one from the list of directions")
+        count = int(stats.count[self.use].sum())
+        seen = station_sums(np.where(self.use, stats.count, 0), self.array)
+        cold = self.latest is None and not self.warm or self.options.solver == "CohJones"
+        fit, sweeps = self._fit(stats, mean, covariance, prior, cold)
+        chi2 = self._chi2(stats, fit)
+        restarted = False
+        if not cold and self._risen(stats, fit, seen):
+            other, more = self._fit(stats, mean, covariance, prior, True)
+            other_chi2 = self._chi2(stats, other)
+            sweeps += more
+            restarted = other_chi2 < chi2
+            if restarted:
+                fit, chi2 = other, other_chi2
+        posterior = np.empty(prior.shape)
+        invert_each(fit.precision, posterior)
+        result = IntervalResult(np.asarray(edge, np.float64), fit.log_amp, fit.phase,
+                                fit.amp_mean, seen == 0, chi2, count, sweeps, restarted, None)
+        self._remember(result, posterior, centre, stats, fit, seen)
+        return result
+
+    def _fit(self, stats: BlockStatistics, mean: np.ndarray, covariance: np.ndarray,
+             prior: np.ndarray, cold: bool) -> tuple[LogGains, int]:
+        """Log-gains from a cold (complex sweeps first) or warm start, and the sweeps it took."""
+        options, shape = self.options, mean.shape
+        start = LogGains(np.zeros(shape), mean, np.zeros(self.n_dir), prior)
+        if self.latest is not None:
+            phase = self.latest.phase if options.solver == "CohJones" else mean
+            start = LogGains(self.latest.log_amp, phase, self.latest.amp_mean, prior)
+        swept = 0
+        if cold:
+            gains, swept = solve_complex(stats, self.array.lookup, start.gains,
+                                         max_sweeps=options.max_sweeps,
+                                         tolerance=options.tolerance, use=self.use)
+            start = self._from_complex(stats, gains, mean, covariance)
+        fit, polished = polish(stats, self.array.lookup, start, amplitude_sigma=self.sigma,
+                               prior=prior, prior_mean=mean, temper=self.hyper.temper,
+                               max_sweeps=options.n_iter, tolerance=options.tolerance,
+                               use=self.use)
+        return fit, swept + polished
+
+    def _from_complex(self, stats: BlockStatistics, gains: np.ndarray, mean: np.ndarray,
+                      covariance: np.ndarray) -> LogGains:
+        """Log-gains near the complex ones, gauge and branches chosen by the prior."""
+        diagonal = np.cumsum(np.arange(1, self.n_dir + 1)) - 1
+        power = np.where(self.use[:, None], stats.a_re[:, diagonal], 0.0)
+        information = 2 * np.stack([station_sums(power[:, d], self.array)
+                                    for d in range(self.n_dir)], axis=1) / self.hyper.temper
+        phase = continuous_phases(gains, information, mean, covariance, 1 / self.array.factor)
+        seen = information.sum(axis=1) > 0
+        log_amp = np.log(np.clip(np.abs(gains), 0.05, 20.0))
+        amp_mean = np.average(log_amp[seen], axis=0) if seen.any() else np.zeros(self.n_dir)
+        # Shrink noisy amplitudes as their prior would: a faint direction may start anywhere.
+        share = self.sigma**2 / (self.sigma**2 + 1 / np.maximum(information, 1e-12))
+        return LogGains(amp_mean + share * (log_amp - amp_mean), phase, amp_mean,
+                        np.empty(covariance.shape))
+
+    def _chi2(self, stats: BlockStatistics, fit: LogGains) -> float:
+        each = chi_squared(stats, fit.gains, self.array.ant1, self.array.ant2)
+        return float(each[self.use].sum())
+
+    def _station_chi2(self, stats: BlockStatistics, fit: LogGains,
+                      seen: np.ndarray) -> np.ndarray:
+        each = chi_squared(stats, fit.gains, self.array.ant1, self.array.ant2)
+        total = station_sums(np.where(self.use, each, 0.0), self.array)
+        return np.where(seen > 0, total / np.maximum(seen, 1), np.nan)
+
+    def _risen(self, stats: BlockStatistics, fit: LogGains, seen: np.ndarray) -> bool:
+        """Whether the χ² of a station is significantly above its usual value."""
+        if not self.usual:
+            return False
+        now = self._station_chi2(stats, fit, seen)
+        recent = np.array(self.usual[-USUAL:])
+        known = np.isfinite(recent).any(axis=0) & np.isfinite(now)
+        if not known.any():
+            return False
+        usual = np.nanmedian(recent[:, known], axis=0)
+        limit = np.maximum(self.options.restart_rise, RESTART_SIGMA / np.sqrt(seen[known]))
+        return bool(np.any(now[known] > (1 + limit) * usual))
+
+    def _remember(self, result: IntervalResult, posterior: np.ndarray, centre: float,
+                  stats: BlockStatistics, fit: LogGains, seen: np.ndarray) -> None:
+        result.error = np.sqrt(np.einsum("pdd->pd", posterior))
+        if result.count:
+            self.usual = (self.usual + [self._station_chi2(stats, fit, seen)])[-USUAL:]
+            self.latest = result
+        self.state = (result.phase, posterior, centre)
+        if self.options.solver == "CohJones" or not self.options.smooth:
+            self.done.append(result)
+            return
+        result.covariance = posterior.astype(np.float32)
+        self.pending.append(result)
+        lag = self._lag()
+        if len(self.pending) >= 2 * lag:
+            self._smooth(lag)
+
+    def _lag(self) -> int:
+        """Intervals of future data that a smoothed interval sees: three correlation times."""
+        first = self.pending[0].edge
+        length = max(float(first[1] - first[0]), 1e-3)
+        return int(np.clip(np.ceil(3 * self.hyper.correlation_time / length), 8, 48))
+
+    def _smooth(self, keep: int) -> None:
+        """Smooth the waiting intervals; all but the newest `keep` are final then."""
+        final = len(self.pending) - keep
+        phases = np.array([r.phase for r in self.pending])
+        centres = [float(np.mean(r.edge)) for r in self.pending]
+        steps = [self._transition(b - a) for a, b in zip(centres[:-1], centres[1:], strict=True)]
+        errors = backward_pass(phases, [r.covariance for r in self.pending], steps)
+        for i in range(final):
+            result = self.pending[i]
+            result.phase, result.error, result.covariance = phases[i], errors[i], None
+        self.done += self.pending[:final]
+        self.pending = self.pending[final:]
+
+    def results(self) -> list[IntervalResult]:
+        """All intervals, smoothed as far as asked; ends the chain."""
+        if self.pending:
+            self._smooth(0)
+        return self.done

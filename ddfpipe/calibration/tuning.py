@@ -1,0 +1,122 @@
+"""Choice of the prior's hyper-parameters by held-out baselines.
+
+A share of the baselines takes no part in the fits; χ² on them, from their own statistics, says how
+well a prior predicts data it has not seen.  One parameter after another is varied over a short
+grid: length and strength of the differential phase together, then the correlation time, then the
+temper.  Moment estimates from the solutions themselves fail, since noise, unmodelled flux and
+phase errors all look like process noise.  For the temper the largest value within one standard
+error of the best is taken: held-out data notice absorbed flux less than images do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ddfpipe.calibration.filter import Array, FilterChain
+from ddfpipe.calibration.options import SolverOptions
+from ddfpipe.calibration.priors import Hyperparameters
+from ddfpipe.calibration.statistics import BlockStatistics, chi_squared
+
+LENGTHS = (0.02, 0.04, 0.08)
+VARIANCES = (0.25, 1.0, 4.0, 16.0)
+TIME_FACTORS = (0.25, 1.0, 4.0)
+TEMPERS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+MIN_ANTENNAS = 10
+"""With fewer stations a tenth of the baselines is too few to hold out."""
+
+Block = tuple[BlockStatistics, np.ndarray]
+"""Statistics of an interval and its edges (2,) in s."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """hyper: what was chosen.  score: held-out χ² per sample there.  trials: number of trials."""
+
+    hyper: Hyperparameters
+    score: float
+    trials: int
+
+
+def held_out(array: Array, share: float) -> np.ndarray:
+    """(n_bl,) bool, the same baselines every time: about `share` of each station's baselines.
+
+    The random choice has a fixed seed; a station's share never exceeds a quarter of its baselines.
+    """
+    order = np.random.default_rng(20).permutation(np.flatnonzero(array.cross))
+    wanted = int(round(share * len(order)))
+    limit = np.full(array.n_ant, max(1, (array.n_ant - 1) // 4))
+    out = np.zeros(len(array.ant1), bool)
+    taken = np.zeros(array.n_ant, int)
+    for b in order:
+        p, q = array.ant1[b], array.ant2[b]
+        if out.sum() < wanted and taken[p] < limit[p] and taken[q] < limit[q]:
+            out[b] = True
+            taken[p] += 1
+            taken[q] += 1
+    return out
+
+
+def _score(blocks: Sequence[Block], array: Array, options: SolverOptions,
+           hyper: Hyperparameters, hold: np.ndarray) -> np.ndarray:
+    """Held-out χ² (interval, held-out baseline) under one choice."""
+    chain = FilterChain(array, replace(options, smooth=False), hyper, use=~hold)
+    rows = []
+    for stats, edge in blocks:
+        result = chain.step(stats, edge)
+        gains = np.exp(result.log_amp + 1j * result.phase)
+        rows.append(chi_squared(stats, gains, array.ant1, array.ant2)[hold])
+    # The first intervals know no past; they say nothing of the correlation time.
+    return np.array(rows[min(2, len(rows) - 1):])
+
+
+def choose(blocks: Sequence[Block], array: Array, options: SolverOptions,
+           start: Hyperparameters, executor: Executor | None = None) -> Tuned:
+    """Hyper-parameters for these intervals; `start` where there is too little to learn from.
+
+    blocks: the first intervals of one frequency block.  executor: threads for the trials.
+    """
+    blocks = [block for block in blocks if block[0].count.any()]
+    hold = held_out(array, options.hold_out)
+    if len(blocks) < 3 or array.n_ant < MIN_ANTENNAS or not hold.any():
+        return Tuned(start, float("nan"), 0)
+    trials = 0
+
+    def scores(candidates: list[Hyperparameters]) -> list[np.ndarray]:
+        nonlocal trials
+        trials += len(candidates)
+        run = map if executor is None else executor.map
+        return list(run(lambda h: _score(blocks, array, options, h, hold), candidates))
+
+    def best(candidates: list[Hyperparameters]) -> Hyperparameters:
+        return candidates[int(np.argmin([s.sum() for s in scores(candidates)]))]
+
+    hyper = best([replace(start, length=x, variance=v) for x in LENGTHS for v in VARIANCES])
+    if options.solver == "KAFCA":
+        hyper = best([replace(hyper, correlation_time=start.correlation_time * f)
+                      for f in TIME_FACTORS])
+    candidates = [replace(hyper, temper=f) for f in TEMPERS]
+    table = scores(candidates)
+    hyper = candidates[_largest_within_error(table)]
+    samples = sum(int(stats.count[hold].sum()) for stats, _ in blocks[min(2, len(blocks) - 1):])
+    return Tuned(hyper, float(table[candidates.index(hyper)].sum()) / max(samples, 1), trials)
+
+
+def _largest_within_error(table: Sequence[np.ndarray]) -> int:
+    """Index of the last trial whose total is within one standard error of the least.
+
+    The error is that of the difference of the two, from its scatter over baselines: samples of one
+    baseline share their model error and do not count as independent.
+    """
+    totals = [s.sum() for s in table]
+    least = int(np.argmin(totals))
+    chosen = least
+    for i in range(least + 1, len(table)):
+        difference = (table[i] - table[least]).sum(axis=0)
+        error = difference.std(ddof=1) * np.sqrt(difference.size)
+        if difference.sum() <= error:
+            chosen = i
+    return chosen
