@@ -86,7 +86,9 @@ def imported(node: ast.AST, importer: str, is_package: bool) -> list[str]:
     return [name if name.startswith(PACKAGE) and is_module(name) else base for name in names]
 
 
-def imports_of(source: str, importer: str, is_package: bool = False) -> list[tuple[str, int, bool]]:
+def imports_of(
+    source: str, importer: str, is_package: bool = False
+) -> list[tuple[str, int, bool]]:
     """All imports of a source text as (module, line, whether it runs at import)."""
     found = []
 
@@ -181,7 +183,7 @@ def test_the_walk_sees_wrong_arrows(importer, source, expected):
 
 
 def test_the_walk_tells_early_from_late_imports():
-    source = "import a\ndef f():\n    import b\nclass C:\n    import c\n    def g(self):\n        import d"
+    source = "import a\ndef f():\n    import b\nclass C:\n    import c\n    def g(s):\n        import d"
     assert [(n, e) for n, _, e in imports_of(source, "x")] == [
         ("a", True), ("b", False), ("c", True), ("d", False),
     ]

@@ -110,6 +110,8 @@ def advice(cfg: Config) -> list[str]:
     usual = default_of(Image, "splitisland_size")
     if not image.use_splitisland and image.splitisland_size != usual:
         notes.append("[image] splitisland_size has no effect without use_splitisland=True")
+    if cfg.control.exitafter == "cleanup" and cfg.control.redofrom is None:
+        notes.append("[control] exitafter=cleanup has no effect without redofrom")
     if cfg.masking.extended_size is not None and not cfg.control.bootstrap:
         notes.append("[masking] extended_size has no effect without bootstrap=True")
     if cfg.control.split_polcubes and not cfg.control.polcubes:
@@ -181,7 +183,7 @@ def _bootstrap_lists(cfg: Config) -> Iterator[Finding]:
     if len(set(lengths.values())) > 1:
         words = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         yield tuple(f"bootstrap.{name}" for name in lengths), (
-            f"all lists need one entry a catalogue, but {words}"
+            f"all lists need one entry per catalogue, but {words}"
         )
     if cfg.control.bootstrap:
         for name in ("catalogues", "frequencies"):

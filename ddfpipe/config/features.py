@@ -13,7 +13,7 @@ def unavailable(cfg: Config) -> list[str]:
         "[control] polcubes (Stokes Q and U cubes)": control.polcubes,
         "[control] stokesv (Stokes V images)": control.stokesv,
         "[control] spectral_restored (images of single bands)": control.spectral_restored,
-        "[control] msss_mode (a channel a frequency)": control.msss_mode,
+        "[control] msss_mode (one channel per frequency)": control.msss_mode,
         "[control] redo_DI (calibration on a downloaded sky model)": control.redo_DI,
         "[image] do_wide (subtraction of the wide field)": cfg.image.do_wide,
         "[offsets] method (astrometry)": cfg.offsets.method is not None,

@@ -94,7 +94,10 @@ def read_override(word: str, sections: Mapping[str, type], layers: Layers) -> No
 def _file_text(path: Path, layers: Layers) -> str | None:
     """Contents of a configuration file, or None after noting why not."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" not in text:
+            return text
+        reason = "this is not a text file"
     except FileNotFoundError:
         reason = "there is no such file"
     except IsADirectoryError:
@@ -109,8 +112,8 @@ def _file_text(path: Path, layers: Layers) -> str | None:
 
 
 def _new_parser(strict: bool) -> configparser.RawConfigParser:
-    # No real section can be called as the default section is here, so that "[DEFAULT]" is
-    # an unknown section and not a silent source of values.
+    # No section can be called as the default section is here (texts with "\0" are refused), so
+    # that "[DEFAULT]" is an unknown section and not a silent source of values.
     return configparser.RawConfigParser(
         inline_comment_prefixes=("#", ";"), strict=strict, default_section="\0"
     )
@@ -149,7 +152,7 @@ def _note_lines(
     path: Path, text: str, error: configparser.ParsingError, layers: Layers
 ) -> None:
     """Note every line that is neither section, option nor comment."""
-    lines = text.splitlines()
+    lines = text.split("\n")
     for number, _ in error.errors:
         line = lines[number - 1].strip() if number <= len(lines) else ""
         layers.problems.append(f"{path}:{number}: {line!r} is not of the form option = value")
@@ -160,7 +163,7 @@ def _line_numbers(text: str) -> dict[tuple[str, str], int]:
     """Line of each section, (title, ""), and option, (title, name in lower case)."""
     found: dict[tuple[str, str], int] = {}
     title = ""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         header = re.match(r"\s*\[(.+)\]", line)
         item = re.match(r"\s*([^#;=:\[\s][^=:]*?)\s*[=:]", line)
         if header and not item:

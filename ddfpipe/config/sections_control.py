@@ -43,7 +43,7 @@ class Control:
     )
     archive_dir: str = option("str", "old", "Folder to which redofrom moves products.")
     msss_mode: bool = option(
-        "bool", False, "Stokes I cubes with a channel a frequency in the full-bandwidth images."
+        "bool", False, "Stokes I cubes with one channel per frequency in the full-bandwidth images."
     )
     remove_columns: bool = option(
         "bool", False, "First delete the columns that earlier runs put into full_mslist."
@@ -73,7 +73,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Catalogues that set the flux scale; all lists have an entry a catalogue."""
+    """Catalogues that set the flux scale; every list has one entry per catalogue."""
 
     catalogues: tuple[str, ...] | None = option(
         "list", None, "FITS catalogues with RA, DEC, Total_flux and E_Total_flux; $$ stands for "

@@ -35,7 +35,7 @@ class Data:
     """The measurement sets."""
 
     mslist: str | None = option(
-        "str", None, "Text file naming the measurement sets of the first rounds, one a line "
+        "str", None, "Text file naming the measurement sets of the first rounds, one per line "
         "(must be given).", nullable=True,
     )
     full_mslist: str | None = option(
@@ -53,10 +53,10 @@ class Solutions:
     """Gains: directions, intervals, weights, smoothing and how they are applied."""
 
     ndir: int = option("int", 45, "Calibration directions (facets) to ask for.", low=1)
-    SolsDir: str = option("str", "SOLSDIR", "Folder of the solutions, one sub-folder a "
+    SolsDir: str = option("str", "SOLSDIR", "Folder of the solutions, one sub-folder per "
                           "measurement set.")
     NChanSols: int | None = option(
-        "int", None, "Frequency intervals a measurement set in DDS0, DDS1 and DDS2_full; "
+        "int", None, "Frequency intervals per measurement set in DDS0, DDS1 and DDS2_full; "
         "None is one.", low=1, nullable=True,
     )
     dt_slow: float = option(

@@ -132,6 +132,7 @@ def test_two_starting_models_are_one_too_many(tmp_path):
     ("--image-splitisland_size=50", "splitisland_size has no effect"),
     ("--control-split_polcubes=1", "split_polcubes has no effect"),
     ("--compression-delete_compressed=1", "delete_compressed has no effect"),
+    ("--control-exitafter=cleanup", "exitafter=cleanup has no effect without redofrom"),
     ("--masking-extended_size=50", "extended_size has no effect"),
 ])
 def test_values_without_effect_are_pointed_out(word, expected):

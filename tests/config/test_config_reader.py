@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from ddfpipe.config import dump, load_config, read_files
+from ddfpipe.config import Config, dump, load_config, read_files
 from ddfpipe.errors import ConfigError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 @pytest.fixture
@@ -113,6 +115,8 @@ def test_files_that_cannot_be_read(tmp_path, write):
     assert "this is a folder" in problem(str(tmp_path))
     (tmp_path / "b.cfg").write_bytes(b"\xff\xfe[image]\n")
     assert "not a text file in UTF-8" in problem(str(tmp_path / "b.cfg"))
+    (tmp_path / "c.cfg").write_bytes(b"[\0]\nimsize=50\n[image]\n")
+    assert "not a text file" in problem(str(tmp_path / "c.cfg"))
 
 
 @pytest.mark.parametrize("word, expected", [
@@ -185,3 +189,34 @@ def test_dump_tells_the_sources_and_reads_back(write):
     assert f"imsize = 512  # {path}:2" in text and "mslist = m.txt  # command line" in text
     assert "ndir = 45  # default" in text
     assert load(write(text, "again.cfg")) == cfg
+
+
+PIECES = st.sampled_from([
+    "[image]", "[data]", "[solutions]", "[Image]", "imsize", "normalize", "robust", "=", ":", "\n",
+    "\n ", "\n\n", " ", "#", ";", "%", "$$", "[", "]", "'", "512", "-0.5", "None", "['None']*3",
+    "[1,2", "\\", "\u2028", "\x0c", "\ufeff", "\xe4",
+])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=60))
+def test_any_text_is_read_or_refused(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.cfg"
+    path.write_text(text, encoding="utf-8", errors="replace", newline="")
+    try:
+        cfg = load(str(path), warnings=[])
+    except ConfigError as error:
+        assert str(path) in str(error)
+    else:
+        assert isinstance(cfg, Config)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(PIECES | st.just("-"), max_size=10).map("".join))
+def test_any_override_is_read_or_refused(text):
+    try:
+        cfg = load("-" + text, "--image-" + text, warnings=[])
+    except ConfigError as error:
+        assert "-" + text in str(error) or "command line" in str(error)
+    else:
+        assert isinstance(cfg, Config)
