@@ -35,8 +35,7 @@ def test_reading_changes_nothing_not_even_a_lock_file(tmp_path):
     # A copy has its row numbers in table.dat; a table just written keeps them in its lock file.
     with tables.table(str(tmp_path / "made.ms"), ack=False) as main:
         main.copy(str(path), deep=True).close()
-    for lock in path.rglob("table.lock"):
-        lock.unlink()
+    (path / "table.lock").unlink()
     before = snapshot(path)
     read_metadata(path).flagged_fraction
     assert snapshot(path) == before
