@@ -1,0 +1,266 @@
+"""Puts a recipe together: turns settings into jobs and finds out what each stage needs.
+
+Nothing is computed and no file is opened here, so a recipe can be built, printed and compared
+without data.  What a stage needs is derived from its job: a root, file or solution set that an
+earlier stage makes is a dependency, another existing file belongs to the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddfpipe import naming
+from ddfpipe.engines.base import (
+    ClusterJob, GainChoice, ImageJob, MaskJob, SmoothJob, SolveJob, VisSelection,
+)
+from ddfpipe.errors import ConfigError
+from ddfpipe.pipeline import external_masks, verbs
+from ddfpipe.pipeline.jobs import (
+    ExtendedMaskJob, ExternalMaskJob, MaskModelJob, MergeMasksJob, StartModelJob,
+)
+from ddfpipe.pipeline.settings import Settings
+from ddfpipe.pipeline.stage import Recipe, Stage
+
+ENGINE_SETTINGS = (
+    "machine.engine", "image.beam_model", "data.drop_international", "control.beam_at"
+)
+"""Options that the engine knows from its construction and that change what it makes."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Visibilities as a part of the recipe sees them.
+
+    di: direction-independent solutions applied while reading.  weights_from: the latest solve
+    that estimated imaging weights.
+    """
+
+    ms: tuple[Path, ...]
+    column: str
+    di: str | None = None
+    weights_from: str | None = None
+
+    def select(self, uv_km: tuple[float, float]) -> VisSelection:
+        """The visibilities within a range of baselines."""
+        return VisSelection(self.ms, self.column, self.di, uv_km)
+
+    def corrected(self, di: str) -> "Data":
+        """The same data through direction-independent solutions."""
+        return replace(self, di=di)
+
+    def uncorrected(self) -> "Data":
+        """The same data as they came."""
+        return replace(self, di=None)
+
+    def weighted(self, solve: str) -> "Data":
+        """The same data with imaging weights from a solve."""
+        return replace(self, weights_from=solve)
+
+
+class Builder:
+    """Collects stages.  Each method adds one and returns what later ones refer to."""
+
+    def __init__(self, settings: Settings, small: tuple[Path, ...], full: tuple[Path, ...]) -> None:
+        self.settings = settings
+        self.small = small
+        self.full = full
+        self.group = ""
+        self._stages: list[Stage] = []
+        self._makers: dict[str, str] = {}
+        self._exits: dict[str, str] = {}
+        self._absent: dict[str, str] = {}
+
+    # ------------------------------------------------------------------ the kinds of stages
+
+    def image(self, job: ImageJob, also: Iterable[str] = ()) -> str:
+        """Stage that makes an image; `also` names products that later stages read too."""
+        makes = verbs.image_marker_files(job) + tuple(also)
+        self._add(job.name, job, verbs.image, makes, provides=[job.name])
+        return job.name
+
+    def solve(self, job: SolveJob, files: Iterable[Path] = ()) -> str:
+        """Stage that finds gains; `files` are more files of the user that it depends on."""
+        makes = self._solution_files(job.name, job.vis.ms)
+        self._add(job.name, job, verbs.solve, makes, provides=[job.name], files=files)
+        return job.name
+
+    def smooth(self, job: SmoothJob) -> str:
+        """Stage that merges and smooths the solutions of a solve."""
+        name = naming.solution_name(job.name, job.smooth is not None)
+        self._add(name, job, verbs.smooth, self._solution_files(name, job.ms), provides=[name])
+        return name
+
+    def mask(self, name: str, job: MaskJob) -> Path:
+        """Stage that thresholds an image."""
+        made = naming.mask_of(job.image)
+        diffuse = (naming.DIFFUSE_MASK, naming.NOISE_MAP, naming.NOISE_MEAN) if job.diffuse else ()
+        self._add(name, job, verbs.mask, (made, *diffuse))
+        return Path(made)
+
+    def mask_model(self, job: MaskModelJob) -> str:
+        """Stage that keeps the model under a mask."""
+        makes = (naming.image_product(job.output, "model"),)
+        self._add(job.output, job, verbs.mask_model, makes, provides=[job.output])
+        return job.output
+
+    def start_model(self, job: StartModelJob) -> str:
+        """Stage that makes a model from a list of components."""
+        makes = (naming.image_product(job.output, "model"),)
+        self._add("start_model", job, verbs.start_model, makes, provides=[job.output])
+        return job.output
+
+    def cluster(self, job: ClusterJob) -> Path:
+        """Stage that finds the calibration directions."""
+        self._add("clusters", job, verbs.cluster, (str(job.output),))
+        return job.output
+
+    def external_mask(self, job: ExternalMaskJob) -> Path:
+        """Stage that draws the mask of known sources."""
+        self._add(Path(job.output).stem, job, external_masks.draw, (str(job.output),))
+        return job.output
+
+    def merge_masks(self, job: MergeMasksJob) -> Path:
+        """Stage that ORs masks together."""
+        self._add(Path(job.output).stem, job, external_masks.merge, (str(job.output),))
+        return job.output
+
+    def extended_mask(self, name: str, job: ExtendedMaskJob) -> tuple[Path, Path]:
+        """Stage that finds islands of extended emission; (low, high) resolution masks."""
+        self._add(name, job, external_masks.extended, (str(job.low), str(job.high)))
+        return job.low, job.high
+
+    # ------------------------------------------------------------------ ends and parts
+
+    @contextmanager
+    def part(self, title: str):
+        """The stages added in the block belong to the part called `title`."""
+        self.group = title
+        yield
+        self.group = ""
+
+    def exit_point(self, name: str) -> None:
+        """`exitafter=name` ends the run after the latest stage."""
+        self._exits[name] = self._stages[-1].name
+
+    def no_exit_point(self, name: str, why: str) -> None:
+        """This configuration never comes to `name`."""
+        self._absent[name] = why
+
+    def recipe(self, no_full_list: bool = False) -> Recipe:
+        """The finished recipe."""
+        return Recipe(tuple(self._stages), dict(self._exits), dict(self._absent), no_full_list)
+
+    # ------------------------------------------------------------------ inner works
+
+    def _solution_files(self, name: str, ms: tuple[Path, ...]) -> tuple[str, ...]:
+        folder = Path(self.settings.config.solutions.SolsDir)
+        return tuple(str(naming.solution_file(folder, path, name)) for path in ms)
+
+    def _add(self, name: str, job: Any, run: Callable, makes: tuple[str, ...],
+             provides: Iterable[str] = (), files: Iterable[Path] = ()) -> None:
+        if name in self._makers.values():
+            raise AssertionError(f"recipe has two stages called {name}")
+        read = references_of(job)
+        needs, users = self._resolve(read)
+        config = self.settings.config
+        settings = {key: _option(config, key) for key in ENGINE_SETTINGS} if read.data else {}
+        self._stages.append(Stage(
+            name=name, job=job, run=run, makes=makes, needs=needs, options=self.settings.take(),
+            settings=settings, files=(*users, *files), ms=read.ms, group=self.group,
+        ))
+        for item in (*makes, *provides):
+            self._makers[item] = name
+
+    def _resolve(self, read: "References") -> tuple[tuple[str, ...], tuple[Path, ...]]:
+        """Stages that make what a job refers to, and the files that are the user's."""
+        needs: dict[str, None] = {}
+        files: dict[Path, None] = {}
+        for root in read.roots:
+            if root in self._makers:
+                needs[self._makers[root]] = None
+            else:
+                files[Path(naming.image_product(root, "model"))] = None
+        for name in read.solutions:
+            needs[self._makers[name]] = None
+        for path in read.files:
+            parsed = naming.parse_image_product(path)
+            maker = self._makers.get(str(path)) or (parsed and self._makers.get(parsed.root))
+            if maker:
+                needs[maker] = None
+            else:
+                files[path] = None
+        return tuple(needs), tuple(files)
+
+
+@dataclass(frozen=True)
+class References:
+    """What a job reads: image roots, solution sets, files, measurement sets."""
+
+    roots: tuple[str, ...] = ()
+    solutions: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    ms: tuple[Path, ...] = ()
+    data: bool = False
+
+
+def references_of(job: Any) -> References:
+    """What a job reads, whoever made it."""
+    if isinstance(job, ImageJob):
+        return References(
+            _given(job.start_model, job.reuse),
+            _given(job.vis.di, job.weights_from, *_gains(job.gains)),
+            _given(job.clusters, job.external_mask), job.vis.ms, data=True,
+        )
+    if isinstance(job, SolveJob):
+        sets = (job.vis.di, *_gains(job.model_gains), *job.pre_apply, job.evolve_from)
+        return References(
+            (job.model,), _given(*sets), _given(job.clusters), job.vis.ms, data=True
+        )
+    if isinstance(job, SmoothJob):
+        return References(solutions=(job.name,), ms=job.ms, data=True)
+    if isinstance(job, MaskJob):
+        return References(files=(Path(job.image), *job.external))
+    if isinstance(job, ClusterJob):
+        return References((job.image,), files=_given(job.avoid_mask))
+    if isinstance(job, MaskModelJob):
+        return References((job.image,), files=(job.mask,))
+    if isinstance(job, StartModelJob):
+        return References(files=(job.skymodel,), ms=job.like.vis.ms, data=True)
+    if isinstance(job, ExternalMaskJob):
+        return References(files=_given(job.grid, job.tgss, job.region, job.fits_mask))
+    if isinstance(job, MergeMasksJob):
+        return References(files=job.masks)
+    if isinstance(job, ExtendedMaskJob):
+        return References(files=_given(job.image, job.template, job.facets))
+    raise AssertionError(f"no such kind of job: {type(job).__name__}")
+
+
+def _given(*items: Any) -> tuple:
+    return tuple(item for item in items if item is not None)
+
+
+def _gains(choice: GainChoice | None) -> tuple[str, ...]:
+    return choice.names if choice else ()
+
+
+def _option(config: Any, key: str) -> Any:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def restoring_beam(settings: Settings) -> tuple[float, float, float]:
+    """Beam of the final images: circular unless a minor axis and a position angle are given."""
+    major = settings.image.final_psf_arcsec
+    minor = settings.image.final_psf_minor_arcsec
+    angle = settings.image.final_psf_pa_deg
+    if minor is None:
+        return (major, major, 0.0)
+    if angle is None:
+        raise ConfigError(
+            "[image] final_psf_minor_arcsec is set: [image] final_psf_pa_deg must be given too"
+        )
+    return (major, minor, angle)

@@ -1,0 +1,130 @@
+"""Which stages are done, which are to do, and why: from records, never from a bare file name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddfpipe.pipeline.stage import Recipe, Stage
+from ddfpipe.pipeline.state import Record, RunState
+
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to become of a stage.  why: reason to run it; empty if it is done."""
+
+    stage: Stage
+    why: str
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage needs nothing."""
+        return not self.why
+
+
+class Judge:
+    """Compares stages with their records in a working directory.  Changes nothing."""
+
+    def __init__(self, state: RunState, workdir: Path) -> None:
+        self.state = state
+        self.workdir = workdir
+        self._ms: dict[Path, str] = {}
+
+    def decide(self, recipe: Recipe, restart: bool = True) -> list[Decision]:
+        """A decision for every stage, in order; without `restart` all are to run."""
+        decisions: list[Decision] = []
+        again: set[str] = set()
+        records: dict[str, Record] = {}
+        for stage in recipe.stages:
+            record = self.state.read(stage.name)
+            why = self._why(stage, record, records, again) if restart else "restart is off"
+            if why:
+                again.add(stage.name)
+            elif record is not None:
+                records[stage.name] = record
+            decisions.append(Decision(stage, why))
+        return decisions
+
+    def _why(self, stage: Stage, record: Record | None, records: Mapping[str, Record],
+             again: set[str]) -> str:
+        if record is None:
+            unreadable = self.state.has_file(stage.name)
+            return "its record cannot be read" if unreadable else "not done yet"
+        for need in stage.needs:
+            if need in again:
+                return f"{need} is made again"
+        # The record went through JSON, so the identity has to as well.
+        identity = json.loads(json.dumps(stage.identity()))
+        if identity != record.identity:
+            return _what_changed(stage, record, identity)
+        if set(record.inputs) != set(stage.needs):
+            return "it needs other stages than before"
+        for need in stage.needs:
+            if record.inputs[need] != records[need].key:
+                return f"{need} was made again since"
+        for name, print_ in self.fingerprints(stage).items():
+            if record.ms.get(name) != print_:
+                return f"measurement set {name} {'is missing' if print_ == MISSING else 'changed'}"
+        return self._file_changes(stage, record)
+
+    def _file_changes(self, stage: Stage, record: Record) -> str:
+        """Changes of the user's files or of products; empty if none."""
+        known = {state.path for state in record.files}
+        for path in stage.files:
+            if str(path) not in known:
+                return f"it reads {path} now"
+        for state in (*record.files, *record.outputs):
+            difference = state.difference(self.workdir)
+            if difference:
+                return difference
+        return ""
+
+    def fingerprints(self, stage: Stage) -> dict[str, str]:
+        """Fingerprint of each measurement set of a stage, by name."""
+        for path in stage.ms:
+            if path not in self._ms:
+                self._ms[path] = fingerprint(self.workdir / path)
+        return {path.name: self._ms[path] for path in stage.ms}
+
+
+def fingerprint(ms: Path) -> str:
+    """Digest of size and time of change of the tables of a measurement set, or MISSING."""
+    from ddfpipe.data.viscache import fingerprint as table_states
+
+    try:
+        states = table_states(ms)
+    except OSError:
+        return MISSING
+    if not states:
+        return MISSING
+    return hashlib.sha256(json.dumps(states, sort_keys=True).encode()).hexdigest()
+
+
+def _what_changed(stage: Stage, record: Record, identity: Mapping[str, Any]) -> str:
+    """Say which options, or failing that which values of the job, are different."""
+    was, now = dict(record.options), json.loads(json.dumps(dict(stage.options)))
+    changes = [
+        f"{name} changed from {was[name]!r} to {now[name]!r}"
+        for name in sorted(was.keys() & now.keys()) if was[name] != now[name]
+    ]
+    if not changes:
+        old = {**record.identity["job"], **record.identity["settings"]}
+        new = {**identity["job"], **identity["settings"]}
+        changes = [
+            f"{name} changed from {_short(old.get(name))} to {_short(new.get(name))}"
+            for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)
+        ]
+    return ", ".join(changes)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+

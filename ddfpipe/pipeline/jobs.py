@@ -1,0 +1,73 @@
+"""Jobs that are not the engine's own: masks from catalogues, masked models, start models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddfpipe.engines.base import ImageJob
+
+
+@dataclass(frozen=True)
+class ExternalMaskJob:
+    """Draw catalogue sources and regions on the grid of `grid` and OR a user's mask into it.
+
+    tgss: FITS catalogue (Peak_flux in mJy); sources above `tgss_flux` become discs of
+        `tgss_radius` pixels, and with `tgss_extended` those larger than `tgss_pointlike` arcsec
+        become ellipses.
+    region: ds9 regions.  fits_mask: mask on the same grid.
+    """
+
+    output: Path
+    grid: Path
+    tgss: Path | None = None
+    tgss_radius: float = 8.0
+    tgss_flux: float = 300.0
+    tgss_extended: bool = False
+    tgss_pointlike: float = 30.0
+    region: Path | None = None
+    fits_mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class MergeMasksJob:
+    """OR `masks`, all on one grid, into `output`."""
+
+    output: Path
+    masks: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class ExtendedMaskJob:
+    """Islands of extended emission in low-resolution `image`, on its grid and on `template`'s.
+
+    An island counts if it is above `sigma` times the noise and its size lies between `min_pixels`
+    and `max_pixels`.  facets: ds9 file of the facets for one noise a facet; None is one noise.
+    """
+
+    image: Path
+    template: Path
+    low: Path
+    high: Path
+    sigma: float
+    min_pixels: int
+    max_pixels: int = 25000
+    facets: Path | None = None
+
+
+@dataclass(frozen=True)
+class MaskModelJob:
+    """Keep the part of the model of `image` that lies under `mask`, as model root `output`."""
+
+    image: str
+    mask: Path
+    output: str
+
+
+@dataclass(frozen=True)
+class StartModelJob:
+    """Turn a list of components into model root `output` on the grid of image job `like`."""
+
+    skymodel: Path
+    like: ImageJob
+    output: str

@@ -1,0 +1,266 @@
+"""From a configuration to a run: checks, folders, engine, lock; and what comes after."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddfpipe.errors import ConfigError, DataError, NoFullList, StopRequested
+from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
+from ddfpipe.pipeline.audience import Narrator
+from ddfpipe.pipeline.context import Context
+from ddfpipe.pipeline.decisions import Decision, Judge
+from ddfpipe.pipeline.housekeeping import archive, remove_leftovers
+from ddfpipe.pipeline.points import CLEANUP, check_points
+from ddfpipe.pipeline.runner import Runner
+from ddfpipe.pipeline.selfcal import build_recipe
+from ddfpipe.pipeline.signals import StopFlag
+from ddfpipe.pipeline.stage import Recipe, Stage
+from ddfpipe.pipeline.state import RunState
+from ddfpipe.pipeline.status import plan_text, status_text
+from ddfpipe.pipeline.usage import versions
+from ddfpipe.report.monitor import RunMonitor
+from ddfpipe.report.progress import Progress
+from ddfpipe.report.summary import write_summary
+
+EngineMaker = Callable[["Field"], Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A configuration together with the directory and the lists that it speaks of."""
+
+    config: Any
+    workdir: Path
+    small: tuple[Path, ...] = ()
+    full: tuple[Path, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The stages of this field."""
+        return build_recipe(self.config, self.small, self.full)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of caches: as given, or the working directory."""
+        return self.workdir / (self.config.control.cache_dir or ".")
+
+    @property
+    def solsdir(self) -> Path:
+        """Folder of solutions."""
+        return self.workdir / self.config.solutions.SolsDir
+
+    @property
+    def logs(self) -> Path | None:
+        """Folder of logs, None for no logs."""
+        name = self.config.control.logging
+        return self.workdir / name if name else None
+
+
+def execute(command: str, words: Sequence[str], stop: StopFlag | None = None) -> int:
+    """Carry out `run`, `plan` or `status` with the words of a command line; the exit code.
+
+    Raises the errors of ddfpipe; their classes know the exit code.
+    """
+    from ddfpipe.config import load_config, unavailable
+
+    warnings: list[str] = []
+    config = load_config(words, warnings=warnings, check=command == "run")
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    if command == "status":
+        print(show_status(open_field(config, Path.cwd(), need_lists=False)))
+        return 0
+    missing = unavailable(config)
+    if missing:
+        raise ConfigError("; ".join(missing))
+    if command == "plan" or config.control.dryrun:
+        print(show_plan(open_field(config, Path.cwd(), need_lists=command == "run")))
+        return 0
+    run(open_field(config, Path.cwd()), stop or StopFlag())
+    return 0
+
+
+def open_field(config: Any, workdir: Path, need_lists: bool = True) -> Field:
+    """Read the lists of measurement sets; without `need_lists` they may be absent.
+
+    Raises DataError for a list that is needed and cannot be read.
+    """
+    small = _read_list(config.data.mslist, need_lists)
+    full = _read_list(config.data.full_mslist, need_lists)
+    return Field(config, workdir, small, full)
+
+
+def _read_list(name: str | None, needed: bool) -> tuple[Path, ...]:
+    from ddfpipe.data.ms import read_list
+
+    if name is None:
+        return ()
+    try:
+        return tuple(read_list(name))
+    except DataError:
+        if needed:
+            raise
+        return ()
+
+
+# ---------------------------------------------------------------------- showing
+
+
+def decide(field: Field, recipe: Recipe) -> list[Decision]:
+    """What would be done now, `redofrom` included.  Changes nothing."""
+    end, begin = check_points(recipe, field.config.control)
+    judge = Judge(RunState(field.workdir), field.workdir)
+    decisions = judge.decide(recipe, field.config.control.restart)
+    if begin is None:
+        return decisions
+    first = recipe.index(begin)
+    why = f"redofrom={field.config.control.redofrom}"
+    return [
+        replace(decision, why=why) if number >= first else decision
+        for number, decision in enumerate(decisions)
+    ]
+
+
+def show_plan(field: Field) -> str:
+    """What would be done and why, as text.  Touches nothing."""
+    recipe = field.recipe
+    end, _ = check_points(recipe, field.config.control)
+    return plan_text(decide(field, recipe), recipe, end)
+
+
+def show_status(field: Field) -> str:
+    """How far the run is, as text.  Touches nothing; a run may be at work."""
+    judge = Judge(RunState(field.workdir), field.workdir)
+    return status_text(judge.decide(field.recipe), RunState(field.workdir), field.workdir)
+
+
+# ---------------------------------------------------------------------- running
+
+
+def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
+        check: Callable[[Field], None] | None = None) -> None:
+    """Do everything that is to do.
+
+    make_engine, check: the engine and the checks of the data, by default those of the
+    configuration.  Raises StopRequested (exitafter, signals), NoFullList at the end of the small
+    list, LockError, StageFailed, ConfigError, DataError, ResourceError.
+    """
+    control = field.config.control
+    stop.install(control.catch_signal)
+    recipe = field.recipe
+    end, begin = check_points(recipe, control)
+    state = RunState(field.workdir)
+    with state.locked():
+        remove_leftovers(field.workdir, field.solsdir)
+        if begin is not None:
+            archive(recipe.from_stage(begin), state, field.workdir,
+                    field.workdir / control.archive_dir, field.logs)
+        decisions = Judge(state, field.workdir).decide(recipe, control.restart)
+        if end == CLEANUP:
+            raise StopRequested("ended after cleanup, as exitafter asks")
+        if all(decision.done for decision in decisions):
+            print(f"all {len(decisions)} stages are done")
+        else:
+            (check or check_data)(field)
+            _run_stages(field, recipe, decisions, end, state, stop, make_engine or native_engine)
+        _finish(field, recipe, end)
+
+
+def check_data(field: Field) -> None:
+    """Look at all measurement sets before anything is computed; print what is worth knowing."""
+    from ddfpipe.data.preflight import preflight
+
+    report = preflight(
+        list(field.small), list(field.full) or None, field.config.data.colname,
+        drop_international=field.config.data.drop_international,
+        disk_needed={field.workdir: 0, field.cache_dir: 0},
+    )
+    report.raise_if_errors()
+    print(report.text())
+
+
+def native_engine(field: Field) -> Any:
+    """The engine that the configuration names."""
+    from ddfpipe.config import available_memory
+    from ddfpipe.engines.native import NativeEngine
+
+    machine = field.config.machine
+    limit = machine.memory_limit_gb
+    return NativeEngine(
+        workdir=field.workdir, cache_dir=field.cache_dir, solsdir=field.solsdir,
+        threads=machine.NCPU_DDF,
+        memory_limit=int(limit * 1e9) if limit else available_memory(),
+        beam_model=field.config.image.beam_model,
+        drop_international=field.config.data.drop_international,
+    )
+
+
+def _run_stages(field: Field, recipe: Recipe, decisions: list[Decision], end: str | None,
+                state: RunState, stop: StopFlag, make_engine: EngineMaker) -> None:
+    control = field.config.control
+    progress = Progress(bars=not control.nobar, quiet=control.quiet)
+    monitor = RunMonitor(progress, stop.check, control.quiet, note=_note_progress(state))
+    field.cache_dir.mkdir(parents=True, exist_ok=True)
+    engine = make_engine(field)
+    context = Context(field.config, field.workdir, field.cache_dir, engine, monitor,
+                      field.small, field.full)
+    narrator = Narrator(recipe, field.workdir, field.logs, monitor, progress, control.quiet)
+    if control.clearcache:
+        clear_caches(field, field.small + field.full)
+    runner = Runner(recipe, context, state, narrator, stop.check)
+    try:
+        runner.run(decisions, end, after=_cache_cleaner(field, recipe))
+    finally:
+        progress.close()
+
+
+def _note_progress(state: RunState) -> Callable[[Any], None]:
+    """Keep the progress of loops for `status`; a full disk must not end a stage by that."""
+
+    def note(loops: Any) -> None:
+        current = state.current()
+        if current is not None:
+            try:
+                state.set_current(replace(current, progress=dict(loops)))
+            except OSError:
+                return
+
+    return note
+
+
+def _cache_cleaner(field: Field, recipe: Recipe) -> Callable[[Stage], None]:
+    """Drops, after the last stage of the small list, caches that only the small list needs."""
+    only_small = set(field.small) - set(field.full)
+    last = next((s.name for s in reversed(recipe.stages) if s.ms and s.ms == field.small), None)
+
+    def clean(stage: Stage) -> None:
+        if field.config.control.clearcache_end and stage.name == last and only_small:
+            clear_caches(field, tuple(only_small))
+
+    return clean
+
+
+def clear_caches(field: Field, ms: tuple[Path, ...]) -> None:
+    """Remove the cached copies of measurement sets; they are made again when needed."""
+    from ddfpipe.data.viscache import clear_caches as remove
+
+    remove(field.cache_dir, ms)
+
+
+def _finish(field: Field, recipe: Recipe, end: str | None) -> None:
+    """Summary and caches at the end of a run; NoFullList if that is how it ends."""
+    from ddfpipe.config import effective
+
+    ended = "ended after the small list" if recipe.no_full_list else "completed"
+    write_summary(field.workdir / SUMMARY, versions(), effective(field.config), ended)
+    if field.config.control.clearcache_end:
+        clear_caches(field, field.small + field.full)
+    if recipe.no_full_list:
+        raise NoFullList(
+            "the small list is done; give [data] full_mslist to go on with all the data"
+        )
+    print(f"completed: {FINAL_IMAGE}.app.restored.fits, {SUMMARY}, records in {STATE_FOLDER}/")

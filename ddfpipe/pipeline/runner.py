@@ -1,0 +1,175 @@
+"""Runs the stages of a recipe that are to run, and keeps the records."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Protocol
+
+from ddfpipe.errors import DdfpipeError, ResourceError, StageFailed, StopRequested
+from ddfpipe.pipeline.context import Context
+from ddfpipe.pipeline.decisions import Decision, Judge
+from ddfpipe.pipeline.housekeeping import set_aside
+from ddfpipe.pipeline.stage import Recipe, Stage, StageResult
+from ddfpipe.pipeline.state import Current, Record, RunState, file_states
+from ddfpipe.pipeline.usage import Usage, versions
+
+
+class Audience(Protocol):
+    """Who is told what happens (the report)."""
+
+    def begin(self, stage: Stage, number: int, total: int, why: str) -> None: ...
+
+    def finish(self, stage: Stage, record: Record) -> None: ...
+
+    def skip(self, stage: Stage, number: int, total: int) -> None: ...
+
+    def fail(self, stage: Stage, error: BaseException, details: str) -> None: ...
+
+
+class Runner:
+    """Goes through a recipe in one working directory.
+
+    stop: raises StopRequested when a stop was asked for (between stages; within them the
+    engine asks the monitor).
+    """
+
+    def __init__(self, recipe: Recipe, context: Context, state: RunState, audience: Audience,
+                 stop: Callable[[], None]) -> None:
+        self.recipe = recipe
+        self.context = context
+        self.state = state
+        self.audience = audience
+        self.stop = stop
+        self.judge = Judge(state, context.workdir)
+        self._records: dict[str, Record] = {}
+
+    def run(self, decisions: list[Decision], exit_after: str | None = None,
+            after: Callable[[Stage], None] = lambda stage: None) -> None:
+        """Run every stage that is to run.
+
+        exit_after: name of the stage after which StopRequested is raised.  after: called when a
+        stage is done, whether now or earlier.  Raises StageFailed and, for what is not the
+        stage's fault, ConfigError, DataError or ResourceError.
+        """
+        total = len(decisions)
+        for number, decision in enumerate(decisions, 1):
+            self.stop()
+            stage = decision.stage
+            if decision.done:
+                self._records[stage.name] = self.state.read(stage.name)
+                self.audience.skip(stage, number, total)
+            else:
+                self.audience.begin(stage, number, total, decision.why)
+                self._records[stage.name] = self._carry_out(stage)
+                self.audience.finish(stage, self._records[stage.name])
+            after(stage)
+            if stage.name == exit_after:
+                raise StopRequested(f"ended after {stage.name}, as exitafter asks")
+        self.state.clear_current()
+
+    def _carry_out(self, stage: Stage) -> Record:
+        """Run one stage; whatever happens is noted and told."""
+        current = Current(stage.name, time.time(), os.getpid(), socket.gethostname())
+        before = self.state.read(stage.name)
+        try:
+            self.state.forget(stage.name)
+            self.state.set_current(current)
+            usage = Usage()
+            fingerprints = self.judge.fingerprints(stage)
+            result = stage.run(self.context, stage.job)
+            record = self._record(stage, result, usage, fingerprints)
+            self.state.write(record)
+        except BaseException as error:
+            raise self._failure(stage, current, error) from error
+        if before is not None:
+            self._remove_outdated(before, record)
+        return record
+
+    def _record(self, stage: Stage, result: StageResult, usage: Usage,
+                fingerprints: dict[str, str]) -> Record:
+        missing = [name for name in stage.makes if not (self.context.workdir / name).exists()]
+        if missing:
+            raise StageFailed(f"it ended well but did not make {', '.join(missing)}")
+        home = self.context.workdir
+        return Record(
+            stage=stage.name,
+            key=uuid.uuid4().hex,
+            identity=stage.identity(),
+            options=dict(stage.options),
+            inputs={need: self._records[need].key for need in stage.needs},
+            files=file_states(stage.files, home),
+            ms=fingerprints,
+            outputs=file_states((*stage.makes, *result.products), home),
+            figures=dict(result.figures),
+            versions=versions(),
+            finished=datetime.now().astimezone().isoformat(timespec="seconds"),
+            seconds=round(usage.seconds, 3),
+            cpu_seconds=round(usage.cpu_seconds, 3),
+            peak_memory_bytes=usage.peak_memory_bytes,
+        )
+
+    def _failure(self, stage: Stage, current: Current, error: BaseException) -> BaseException:
+        """Note a failure, put partial products aside; the error to raise."""
+        details = "".join(traceback.format_exception(error))
+        told = explain(stage, error)
+        current.outcome = "stopped" if isinstance(told, StopRequested) else "failed"
+        current.error = str(told)
+        if current.outcome == "failed":
+            try:
+                set_aside(stage, current.started, self.context.workdir)
+            except OSError as trouble:
+                details += f"\npartial products could not be put aside: {trouble}\n"
+        try:
+            self.state.set_current(current)
+        except OSError as trouble:
+            details += f"\nthe failure could not be noted for 'status': {trouble}\n"
+        self.audience.fail(stage, told, details)
+        return told
+
+    def _remove_outdated(self, before: Record, now: Record) -> None:
+        """Remove what the earlier run of a stage made and this one did not make again."""
+        kept = {state.path for state in now.outputs}
+        for state in before.outputs:
+            if state.path not in kept:
+                (self.context.workdir / state.path).unlink(missing_ok=True)
+
+
+def explain(stage: Stage, error: BaseException) -> BaseException:
+    """The error to raise for what went wrong in a stage, with the stage's name in it."""
+    if isinstance(error, (StopRequested, KeyboardInterrupt, SystemExit)):
+        return error
+    if any(_no_room(cause) for cause in _causes(error)):
+        return ResourceError(
+            f"stage {stage.name}: the disk is full ({error}); make room and start again: all "
+            "finished stages are kept"
+        )
+    if any(isinstance(cause, MemoryError) for cause in _causes(error)):
+        return ResourceError(
+            f"stage {stage.name}: not enough memory; lower [machine] memory_limit_gb or "
+            "NCPU_DDF and start again: all finished stages are kept"
+        )
+    if isinstance(error, DdfpipeError):
+        return type(error)(f"stage {stage.name}: {error}")
+    return StageFailed(
+        f"stage {stage.name}: {type(error).__name__}: {error} (the log of the stage has the "
+        "details); start again to retry from here"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it was raised from."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _no_room(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

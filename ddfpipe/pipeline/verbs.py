@@ -1,0 +1,94 @@
+"""How each kind of job is carried out: ask the engine, return figures and products."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddfpipe.engines.base import (
+    ClusterJob, ImageJob, MaskJob, SmoothJob, SolveJob, SolveResult,
+)
+from ddfpipe.naming import DIFFUSE_MASK, NOISE_MAP, NOISE_MEAN, image_product
+from ddfpipe.pipeline.context import Context
+from ddfpipe.pipeline.jobs import MaskModelJob, StartModelJob
+from ddfpipe.pipeline.stage import StageResult
+
+
+def image(context: Context, job: ImageJob) -> StageResult:
+    """Make an image; its figures are noise, peak, dynamic range, model flux and beam."""
+    result = context.engine.image(job, context.monitor)
+    figures = {
+        "noise": result.noise,
+        "peak": result.peak,
+        "dynamic_range": result.dynamic_range,
+        "model_flux": result.model_flux,
+        "beam_arcsec": list(result.beam_arcsec),
+    } | result.details
+    return StageResult(figures, context.relative(result.products))
+
+
+def solve(context: Context, job: SolveJob) -> StageResult:
+    """Find gains of every measurement set."""
+    return _solutions(context, context.engine.solve(job, context.monitor))
+
+
+def smooth(context: Context, job: SmoothJob) -> StageResult:
+    """Merge gains over the measurement sets of an observation, and smooth them."""
+    return _solutions(context, context.engine.smooth(job, context.monitor))
+
+
+def _solutions(context: Context, result: SolveResult) -> StageResult:
+    return StageResult(dict(result.details), context.relative(result.products))
+
+
+def mask(context: Context, job: MaskJob) -> StageResult:
+    """Threshold an image; the figure is the fraction of it that is masked."""
+    made = [context.engine.mask(job, context.monitor)]
+    if job.diffuse:
+        made += [context.workdir / name for name in (DIFFUSE_MASK, NOISE_MAP, NOISE_MEAN)]
+    return StageResult({"masked_fraction": masked_fraction(made[0])}, context.relative(made))
+
+
+def mask_model(context: Context, job: MaskModelJob) -> StageResult:
+    """Keep the model under a mask."""
+    made = context.engine.mask_model(job.image, job.mask, job.output, context.monitor)
+    return StageResult({}, context.relative([made]))
+
+
+def cluster(context: Context, job: ClusterJob) -> StageResult:
+    """Find the calibration directions; the figure is how many."""
+    from ddfpipe.data.clusters import read_clusters
+
+    made = context.engine.cluster(job, context.monitor)
+    return StageResult({"directions": read_clusters(made).size}, context.relative([made]))
+
+
+def start_model(context: Context, job: StartModelJob) -> StageResult:
+    """Turn a list of components into a model."""
+    made = context.engine.start_model(job.skymodel, job.like, job.output, context.monitor)
+    return StageResult({}, context.relative([made]))
+
+
+def masked_fraction(path: Path) -> float:
+    """Fraction of the pixels of a FITS mask that are not zero, read in blocks of rows."""
+    import numpy as np
+    from astropy.io import fits
+
+    with fits.open(path, memmap=True) as hdus:
+        data = hdus[0].data
+        plane = data.reshape(-1, data.shape[-1])
+        count = sum(
+            int(np.count_nonzero(plane[first:first + 1024]))
+            for first in range(0, plane.shape[0], 1024)
+        )
+    return count / plane.size
+
+
+def image_marker_files(job: ImageJob) -> tuple[str, ...]:
+    """Files without which the image of `job` is not made.
+
+    A dirty image needs only itself; an image with a model is also restored.
+    """
+    kinds = ["app_restored", "int_restored", "model"]
+    if job.major_cycles == 0:
+        kinds = ["dirty"] + (kinds if job.start_model else [])
+    return tuple(image_product(job.name, kind) for kind in kinds)
