@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ddfpipe.calibration.accelerate import Anderson
 from ddfpipe.calibration.linalg import FAST, hermitian_solve
 from ddfpipe.calibration.statistics import BlockStatistics
 from ddfpipe.errors import SolveError
@@ -22,6 +23,9 @@ from ddfpipe.errors import SolveError
 RIDGE = 1e-6
 """Proximal ridge relative to the largest diagonal element of N_p: covers float32 rounding of the
 statistics; it pulls towards the current gain, so it does not move the solution."""
+
+PLAIN_SWEEPS = 3
+"""Sweeps of a solve before extrapolation begins."""
 
 
 def baseline_lookup(ant1: np.ndarray, ant2: np.ndarray, n_ant: int) -> np.ndarray:
@@ -123,7 +127,8 @@ def _update(n_re, n_im, rhs, gains, p, full_re, full_im, x_re, x_im):
 
 
 @njit(cache=True, nogil=True)
-def _sweeps(a_re, a_im, c, use, gains, lookup, max_sweeps, enough):
+def _sweep(a_re, a_im, c, use, gains, lookup, information):
+    """One Gauss-Seidel sweep; the predicted decrease of χ².  information: diagonal of N_p."""
     n_ant, n_dir = gains.shape
     n_pair = a_re.shape[1]
     h_re = np.empty((n_ant, n_pair), np.float32)
@@ -137,16 +142,16 @@ def _sweeps(a_re, a_im, c, use, gains, lookup, max_sweeps, enough):
     x_im = np.empty(n_dir)
     for q in range(n_ant):
         outer_products(gains, h_re, h_im, q)
-    for sweep in range(max_sweeps):
-        decrease = 0.0
-        for p in range(n_ant):
-            if assemble(a_re, a_im, c, use, gains, h_re, h_im, lookup, p, n_re, n_im, rhs) == 0:
-                continue
-            decrease += _update(n_re, n_im, rhs, gains, p, full_re, full_im, x_re, x_im)
-            outer_products(gains, h_re, h_im, p)
-        if decrease < enough:
-            return sweep + 1
-    return max_sweeps
+    decrease = 0.0
+    for p in range(n_ant):
+        information[p] = 0.0
+        if assemble(a_re, a_im, c, use, gains, h_re, h_im, lookup, p, n_re, n_im, rhs) == 0:
+            continue
+        for d in range(n_dir):
+            information[p, d] = n_re[d * (d + 3) // 2]
+        decrease += _update(n_re, n_im, rhs, gains, p, full_re, full_im, x_re, x_im)
+        outer_products(gains, h_re, h_im, p)
+    return decrease
 
 
 def solve_complex(stats: BlockStatistics, lookup: np.ndarray, start: np.ndarray, *,
@@ -155,13 +160,30 @@ def solve_complex(stats: BlockStatistics, lookup: np.ndarray, start: np.ndarray,
     """Maximum-likelihood complex gains of one block: (gains (n_ant, n_dir) complex128, sweeps).
 
     start: (n_ant, n_dir) first gains; stations or directions without data keep theirs.
-    tolerance: stop when a sweep lowers χ² by less than this times the standard deviation of χ²,
-        the square root of the number of complex samples; steps of nearly empty stations then do
-        not keep the sweeps going.
+    tolerance: stop when a sweep lowers χ² by less than this times the square root of twice the
+        number of real parameters, the scatter that noise gives to the fitted χ²; steps of nearly
+        empty stations then do not keep the sweeps going.
     use: (n_bl,) bool, baselines that take part (None: those with samples).
     """
     gains = np.array(start, np.complex128, order="C")
     take = stats.count > 0 if use is None else use & (stats.count > 0)
-    enough = tolerance * np.sqrt(max(int(stats.count[take].sum()), 1))
-    sweeps = _sweeps(stats.a_re, stats.a_im, stats.c, take, gains, lookup, max_sweeps, enough)
+    enough = tolerance * np.sqrt(4.0 * gains.size)
+    information = np.zeros(gains.shape)
+    mixer: Anderson | None = None
+    last, sweeps = np.inf, 0
+    for sweeps in range(1, max_sweeps + 1):
+        before = gains.copy()
+        decrease = _sweep(stats.a_re, stats.a_im, stats.c, take, gains, lookup, information)
+        if decrease < enough or sweeps == max_sweeps:
+            break
+        if sweeps <= PLAIN_SWEEPS:  # far away the map is not smooth enough to extrapolate
+            last = decrease
+            continue
+        if mixer is None:
+            mixer = Anderson(np.repeat(np.sqrt(information.ravel()), 2))
+        if decrease > 2 * last:
+            mixer.forget()
+        last = decrease
+        mixed = mixer.mix(before.ravel().view(np.float64), gains.ravel().view(np.float64))
+        gains = mixed.view(np.complex128).reshape(gains.shape).copy()
     return gains, sweeps

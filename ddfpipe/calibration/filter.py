@@ -38,6 +38,9 @@ MEAN_RATE = 0.2
 RESTART_SIGMA = 5.0
 """Significance in standard deviations of a rise of χ² that asks for a restart."""
 
+MOST_SWEEPS = 4
+"""Sweeps over n_iter at which a fit that has not met its tolerance is ended."""
+
 PHASE_ONLY_SIGMA = 1e-4
 """Standard deviation of ln|g| that holds amplitudes where only phases are wanted."""
 
@@ -191,7 +194,7 @@ class FilterChain:
             start = self._from_complex(stats, gains, mean, covariance)
         fit, polished = polish(stats, self.array.lookup, start, amplitude_sigma=self.sigma,
                                prior=prior, prior_mean=mean, temper=self.hyper.temper,
-                               max_sweeps=options.n_iter, tolerance=options.tolerance,
+                               max_sweeps=MOST_SWEEPS * options.n_iter, tolerance=options.tolerance,
                                use=self.use)
         return fit, swept + polished
 

@@ -242,7 +242,7 @@ class JonesSolver:
              limit: int) -> tuple[np.ndarray, np.ndarray, float, int]:
         jones = start.copy()
         variance = np.empty((self.n_ant, 4))
-        enough = self.options.tolerance * np.sqrt(max(int(stats.count.sum()), 1))
+        enough = self.options.tolerance * np.sqrt(16.0 * self.n_ant)
         sweeps = _sweeps(stats.a, stats.c, jones, self.lookup, limit, enough, variance)
         chi2 = jones_chi_squared(stats, jones, self.ant1, self.ant2)[self.cross].sum()
         return jones, variance, float(chi2), sweeps
@@ -251,7 +251,7 @@ class JonesSolver:
         options = self.options
         count = int(stats.count[self.cross].sum())
         previous = self._jones[block]
-        limit = options.max_sweeps if self._cold[block] else options.n_iter
+        limit = options.max_sweeps if self._cold[block] else 4 * options.n_iter
         jones, variance, chi2, sweeps = self._fit(stats, previous, limit)
         usual = np.median(self._usual[block][-9:]) if self._usual[block] else np.inf
         if count and chi2 > (1 + options.restart_rise) * usual * count:

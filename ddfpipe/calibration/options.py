@@ -15,8 +15,9 @@ class SolverOptions:
     mode: "Scalar", one gain for both hands, or "Diag", one each (directional solver only).
     solver: "KAFCA", recursive filter over time with a backward pass; "CohJones", every interval
         on its own (still with the prior of one interval).
-    n_iter: Gauss-Newton sweeps over the stations in each interval (JonesSolver: the most sweeps
-        after a warm start).
+    n_iter: Gauss-Newton sweeps over the stations that an interval is expected to need; a fit that
+        has not met the tolerance by then may take up to four times as many (JonesSolver: the most
+        sweeps after a warm start, four times as many likewise).
     cov_q: process noise.  The correlation time of the differential phases starts from
         30 s / cov_q: 5 min for 0.1, 25 min for 0.02; held-out baselines then choose around it.
     lambda_kf: share of the predicted covariance of the newest interval; the rest, 1 - lambda_kf,
@@ -27,8 +28,8 @@ class SolverOptions:
     amplitude_mean: "one" divides out that mean, so that an incomplete or decohered model cannot
         rescale the flux of the data; "free" keeps it (raw data against a model in Jy).
     max_sweeps: most complex sweeps of a cold start.
-    tolerance: a solve ends when a sweep lowers χ² by less than this times χ²'s own standard
-        deviation.
+    tolerance: a solve ends when a sweep lowers χ² by less than this times the square root of
+        twice the number of its parameters, the scatter that noise gives to the fitted χ².
     restart_rise: relative rise of χ² per sample over the running median at which an interval is
         solved again from a cold start (the better of the two is kept).
     hold_out: share of the baselines held out while the hyper-parameters are chosen.

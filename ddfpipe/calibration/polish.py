@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ddfpipe.calibration.accelerate import Anderson
 from ddfpipe.calibration.als import assemble, outer_products
 from ddfpipe.calibration.linalg import cholesky, cholesky_solve
 from ddfpipe.calibration.statistics import BlockStatistics
@@ -29,6 +30,9 @@ from ddfpipe.calibration.statistics import BlockStatistics
 AMPLITUDE_STEP = 0.7
 PHASE_STEP = 1.5
 """Longest steps in ln|g| and rad; a longer one would leave the region of the linearisation."""
+
+REFACTOR_STEP = 0.3
+"""The curvature is computed anew while the longest step (ln|g| or rad) is above this."""
 
 
 @dataclass
@@ -51,40 +55,55 @@ class LogGains:
 
 
 @njit(cache=True, nogil=True)
-def _system(n_re, n_im, rhs, g, temper, log_amp, phase, mean, amp_precision, prior, prior_mean,
-            matrix, vector, information, precision):
-    """Normal equations of one station; see the module's text.  information: diagonal of Re T."""
+def _gradient(n_re, n_im, rhs, g, temper, log_amp, phase, mean, amp_precision, prior, prior_mean,
+              vector):
+    """Right-hand side of one station's step; see the module's text."""
     n_dir = g.size
-    full = np.empty((n_dir, n_dir), np.complex128)
+    for d in range(n_dir):
+        vector[d] = 0.0
+        vector[n_dir + d] = 0.0
+    k = 0
+    for d in range(n_dir):  # N g, accumulated in vector as (real, imaginary)
+        for e in range(d):
+            z = complex(n_re[k], n_im[k])
+            u = z * g[e]
+            v = np.conj(z) * g[d]
+            vector[d] += u.real
+            vector[n_dir + d] += u.imag
+            vector[e] += v.real
+            vector[n_dir + e] += v.imag
+            k += 1
+        vector[d] += n_re[k] * g[d].real
+        vector[n_dir + d] += n_re[k] * g[d].imag
+        k += 1
+    for d in range(n_dir):
+        pull = 0.0
+        for e in range(n_dir):
+            pull += prior[d, e] * (prior_mean[e] - phase[e])
+        s = 2.0 / temper * np.conj(g[d]) * (rhs[d] - complex(vector[d], vector[n_dir + d]))
+        vector[d] = s.real + amp_precision * (mean[d] - log_amp[d])
+        vector[n_dir + d] = s.imag + pull
+
+
+@njit(cache=True, nogil=True)
+def _curvature(n_re, n_im, g, temper, amp_precision, prior, matrix, information):
+    """Lower triangle of one station's (2 n_dir)² matrix; information gets Re T (n_dir, n_dir)."""
+    n_dir = g.size
+    largest = 0.0
     k = 0
     for d in range(n_dir):
         for e in range(d + 1):
-            full[d, e] = complex(n_re[k], n_im[k])
-            full[e, d] = complex(n_re[k], -n_im[k])
+            z = 2.0 / temper * np.conj(g[d]) * complex(n_re[k], n_im[k]) * g[e]
             k += 1
-    scale = 2.0 / temper
-    for d in range(n_dir):
-        s = rhs[d]
-        pull = 0.0
-        for e in range(n_dir):
-            s -= full[d, e] * g[e]
-            pull += prior[d, e] * (prior_mean[e] - phase[e])
-        s = scale * np.conj(g[d]) * s
-        vector[d] = s.real + amp_precision * (mean[d] - log_amp[d])
-        vector[n_dir + d] = s.imag + pull
-        for e in range(n_dir):
-            z = scale * np.conj(g[d]) * full[d, e] * g[e]
             information[d, e] = z.real
-            precision[d, e] = z.real + prior[d, e]
+            information[e, d] = z.real
             matrix[d, e] = z.real
-            matrix[n_dir + d, n_dir + e] = precision[d, e]
+            matrix[n_dir + d, n_dir + e] = z.real + prior[d, e]
             matrix[n_dir + d, e] = z.imag
-            matrix[d, n_dir + e] = -z.imag
+            matrix[n_dir + e, d] = -z.imag
         matrix[d, d] += amp_precision
+        largest = max(largest, matrix[d, d], matrix[n_dir + d, n_dir + d])
     # Numerical floor of float32 statistics beside a very bright direction.
-    largest = 0.0
-    for d in range(2 * n_dir):
-        largest = max(largest, matrix[d, d])
     for d in range(2 * n_dir):
         matrix[d, d] += 1e-7 * largest
 
@@ -141,8 +160,13 @@ def _shift_mean(log_amp, mean, seen, information, amp_precision):
 
 
 @njit(cache=True, nogil=True)
-def _sweeps(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precision, prior,
-            prior_mean, precision, max_sweeps, enough):
+def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precision, prior,
+           prior_mean, factors, refactor, seen, total):
+    """One Gauss-Seidel sweep: (predicted fall of χ² + priors, longest step).
+
+    factors: (n_ant, 2 n_dir, 2 n_dir) Cholesky factors, made anew if refactor; the curvature
+    changes little between sweeps while the gradient is always exact.  total: Σ_p Re T.
+    """
     n_ant, n_dir = log_amp.shape
     n_pair = a_re.shape[1]
     g = np.exp(log_amp) * (np.cos(phase) + 1j * np.sin(phase))
@@ -151,59 +175,109 @@ def _sweeps(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precis
     n_re = np.empty(n_pair, np.float32)
     n_im = np.empty(n_pair, np.float32)
     rhs = np.empty(n_dir, np.complex128)
-    matrix = np.empty((2 * n_dir, 2 * n_dir))
     vector = np.empty(2 * n_dir)
     force = np.empty(2 * n_dir)
     information = np.empty((n_dir, n_dir))
-    total = np.empty((n_dir, n_dir))
-    seen = np.zeros(n_ant, np.bool_)
-    for sweep in range(max_sweeps):
-        decrease = 0.0
+    decrease = 0.0
+    longest = 0.0
+    if refactor:
         total[:] = 0.0
-        for q in range(n_ant):
-            outer_products(g, h_re, h_im, q)
-        for p in range(n_ant):
-            used = assemble(a_re, a_im, c, use, g, h_re, h_im, lookup, p, n_re, n_im, rhs)
-            _system(n_re, n_im, rhs, g[p], temper, log_amp[p], phase[p], mean, amp_precision,
-                    prior[p], prior_mean[p], matrix, vector, information, precision[p])
-            seen[p] = used > 0
-            if not cholesky(matrix, 2 * n_dir):
-                continue
-            force[:] = vector
-            cholesky_solve(matrix, vector, 2 * n_dir)
-            for d in range(2 * n_dir):
-                decrease += force[d] * vector[d]
+    for q in range(n_ant):
+        outer_products(g, h_re, h_im, q)
+    for p in range(n_ant):
+        used = assemble(a_re, a_im, c, use, g, h_re, h_im, lookup, p, n_re, n_im, rhs)
+        seen[p] = used > 0
+        if refactor:
+            _curvature(n_re, n_im, g[p], temper, amp_precision, prior[p], factors[p], information)
             total += information
-            _take_step(vector, log_amp[p], phase[p], g[p])
-            outer_products(g, h_re, h_im, p)
-        _shift_mean(log_amp, mean, seen, total, amp_precision)
-        for p in range(n_ant):
-            for d in range(n_dir):
-                r = np.exp(log_amp[p, d])
-                g[p, d] = complex(r * np.cos(phase[p, d]), r * np.sin(phase[p, d]))
-        # decrease is twice the fall of χ²/2 + priors that the quadratic model promises.
-        if decrease < enough:
-            return sweep + 1
-    return max_sweeps
+            if not cholesky(factors[p], 2 * n_dir):
+                factors[p, 0, 0] = -1.0
+        if not factors[p, 0, 0] > 0.0:
+            continue
+        _gradient(n_re, n_im, rhs, g[p], temper, log_amp[p], phase[p], mean, amp_precision,
+                  prior[p], prior_mean[p], vector)
+        force[:] = vector
+        cholesky_solve(factors[p], vector, 2 * n_dir)
+        for d in range(2 * n_dir):
+            decrease += force[d] * vector[d]
+            longest = max(longest, abs(vector[d]))
+        _take_step(vector, log_amp[p], phase[p], g[p])
+        outer_products(g, h_re, h_im, p)
+    _shift_mean(log_amp, mean, seen, total.copy(), amp_precision)
+    return decrease, longest
+
+
+@njit(cache=True, nogil=True)
+def _posterior(a_re, a_im, c, use, lookup, temper, g, prior, precision):
+    """precision (n_ant, n_dir, n_dir) = Re T + P⁻¹ at gains g (n_ant, n_dir)."""
+    n_ant, n_dir = g.shape
+    n_pair = a_re.shape[1]
+    h_re = np.empty((n_ant, n_pair), np.float32)
+    h_im = np.empty((n_ant, n_pair), np.float32)
+    n_re = np.empty(n_pair, np.float32)
+    n_im = np.empty(n_pair, np.float32)
+    rhs = np.empty(n_dir, np.complex128)
+    for q in range(n_ant):
+        outer_products(g, h_re, h_im, q)
+    for p in range(n_ant):
+        assemble(a_re, a_im, c, use, g, h_re, h_im, lookup, p, n_re, n_im, rhs)
+        k = 0
+        for d in range(n_dir):
+            for e in range(d + 1):
+                z = 2.0 / temper * np.conj(g[p, d]) * complex(n_re[k], n_im[k]) * g[p, e]
+                k += 1
+                precision[p, d, e] = z.real + prior[p, d, e]
+                precision[p, e, d] = precision[p, d, e]
 
 
 def polish(stats: BlockStatistics, lookup: np.ndarray, start: LogGains, *,
            amplitude_sigma: float, prior: np.ndarray, prior_mean: np.ndarray, temper: float = 1.0,
-           max_sweeps: int = 4, tolerance: float = 0.1,
+           max_sweeps: int = 24, tolerance: float = 0.1,
            use: np.ndarray | None = None) -> tuple[LogGains, int]:
     """Maximum a posteriori log-gains of one block from a start near enough: (result, sweeps).
 
     amplitude_sigma: standard deviation of ln|g| about the mean of its direction.
     prior: (n_ant, n_dir, n_dir) float64, P⁻¹; prior_mean: (n_ant, n_dir), μ in rad.
-    temper: F; use: (n_bl,) bool, baselines that take part.  tolerance as in `solve_complex`.
+    temper: F; use: (n_bl,) bool, baselines that take part.
+    tolerance: ends when a sweep would lower the tempered χ² by less than this times the square
+        root of twice the number of parameters.
     Stations without data end at their prior mean and mean amplitude.
     """
     take = stats.count > 0 if use is None else use & (stats.count > 0)
-    result = LogGains(start.log_amp.copy(), start.phase.copy(), start.amp_mean.copy(),
-                      np.empty(prior.shape))
-    enough = tolerance * np.sqrt(max(int(stats.count[take].sum()), 1))
-    sweeps = _sweeps(stats.a_re, stats.a_im, stats.c, take, lookup, temper, result.log_amp,
-                     result.phase, result.amp_mean, amplitude_sigma**-2,
-                     np.ascontiguousarray(prior), np.ascontiguousarray(prior_mean),
-                     result.precision, max_sweeps, enough)
+    log_amp, phase, mean = start.log_amp.copy(), start.phase.copy(), start.amp_mean.copy()
+    n_ant, n_dir = phase.shape
+    prior, prior_mean = np.ascontiguousarray(prior), np.ascontiguousarray(prior_mean)
+    factors = np.zeros((n_ant, 2 * n_dir, 2 * n_dir))
+    seen = np.zeros(n_ant, bool)
+    total = np.zeros((n_dir, n_dir))
+    enough = tolerance * np.sqrt(4.0 * phase.size)
+    mixer: Anderson | None = None
+    last, longest, sweeps = np.inf, np.inf, 0
+    for sweeps in range(1, max_sweeps + 1):
+        before = np.concatenate([log_amp.ravel(), phase.ravel()])
+        decrease, longest = _sweep(stats.a_re, stats.a_im, stats.c, take, lookup, temper, log_amp,
+                                   phase, mean, amplitude_sigma**-2, prior, prior_mean, factors,
+                                   longest > REFACTOR_STEP, seen, total)
+        if decrease < enough or sweeps == max_sweeps:
+            break
+        if mixer is None:
+            mixer = Anderson(_scale(factors, n_dir))
+        if decrease > 2 * last or longest > REFACTOR_STEP:
+            mixer.forget()
+        last = decrease
+        mixed = mixer.mix(before, np.concatenate([log_amp.ravel(), phase.ravel()]))
+        log_amp, phase = mixed.reshape(2, n_ant, n_dir).copy()
+        if seen.any():
+            mean = log_amp[seen].mean(axis=0)
+    result = LogGains(log_amp, phase, mean, np.empty(prior.shape))
+    _posterior(stats.a_re, stats.a_im, stats.c, take, lookup, temper, result.gains, prior,
+               result.precision)
     return result, sweeps
+
+
+def _scale(factors: np.ndarray, n_dir: int) -> np.ndarray:
+    """Square root of the diagonal of each station's matrix, as (2 n_ant n_dir,): amplitudes, then
+    phases, from its Cholesky factors."""
+    lower = np.tril(factors)
+    diagonal = np.einsum("pij,pij->pi", lower, lower)
+    return np.sqrt(np.concatenate([diagonal[:, :n_dir].ravel(), diagonal[:, n_dir:].ravel()]))
