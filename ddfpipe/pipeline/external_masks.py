@@ -2,58 +2,131 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.jobs import ExtendedMaskJob, ExternalMaskJob, MergeMasksJob
 from ddfpipe.pipeline.stage import StageResult
 from ddfpipe.pipeline.verbs import masked_fraction
+from ddfpipe.units import ARCSEC
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MILLIJANSKY = 1e-3
+CENTRAL_PIXELS = 1000
+"""Side of the central square that gives the noise of an image as a whole."""
 
 
 def draw(context: Context, job: ExternalMaskJob) -> StageResult:
     """Draw catalogue, regions and the user's mask on the grid of an image."""
-    from ddfpipe.data import masks
+    from ddfpipe.data.images import read_image
+    from ddfpipe.data.masks import external_mask
 
     home = context.workdir
-    grid = masks.grid_of(home / job.grid)
-    parts = []
-    if job.tgss:
-        parts.append(masks.catalogue_mask(
-            home / job.tgss, grid, min_flux_mjy=job.tgss_flux, radius_pixels=job.tgss_radius,
-            extended=job.tgss_extended, pointlike_arcsec=job.tgss_pointlike,
-        ))
-    if job.region:
-        parts.append(masks.region_mask(home / job.region, grid))
-    if job.fits_mask:
-        parts.append(masks.read_mask(home / job.fits_mask, grid))
-    masks.write_mask(home / job.output, masks.union(grid, parts), grid)
-    return _result(context, job.output)
+    image = read_image(home / job.grid)
+    mask = external_mask(
+        image.grid, catalogue=_catalogue_mask(home, image.grid, job),
+        regions=[home / job.region] if job.region else [],
+        fits_masks=[home / job.fits_mask] if job.fits_mask else [],
+    )
+    return _write(context, job.output, mask, image)
+
+
+def _catalogue_mask(home: Path, grid: Any, job: ExternalMaskJob) -> "np.ndarray | None":
+    from ddfpipe.data.catalogues import read_tgss
+    from ddfpipe.data.masks import catalogue_mask
+
+    if job.tgss is None:
+        return None
+    return catalogue_mask(
+        grid, read_tgss(home / job.tgss), min_peak=job.tgss_flux * MILLIJANSKY,
+        radius=job.tgss_radius, extended=job.tgss_extended,
+        pointlike=job.tgss_pointlike * ARCSEC,
+    )
 
 
 def merge(context: Context, job: MergeMasksJob) -> StageResult:
     """OR masks that lie on one grid."""
-    from ddfpipe.data import masks
+    from ddfpipe.data.images import read_image
+    from ddfpipe.data.masks import external_mask
 
-    home = context.workdir
-    grid = masks.grid_of(home / job.masks[0])
-    parts = [masks.read_mask(home / path, grid) for path in job.masks]
-    masks.write_mask(home / job.output, masks.union(grid, parts), grid)
-    return _result(context, job.output)
+    paths = [context.workdir / path for path in job.masks]
+    first = read_image(paths[0])
+    mask = external_mask(first.grid, fits_masks=paths, reproject=False)
+    return _write(context, job.output, mask, first)
 
 
 def extended(context: Context, job: ExtendedMaskJob) -> StageResult:
-    """Find islands of extended emission and put them on the grid of the template too."""
-    from ddfpipe.data import masks
+    """Find islands of extended emission and put them on the grid of the template too.
+
+    An outline is smoothed by a vote of each pixel's 3 x 3 neighbours.
+    """
+    from scipy.ndimage import uniform_filter
+
+    from ddfpipe.data.images import read_image
+    from ddfpipe.data.masks import read_mask
+    from ddfpipe.imaging.mask import find_islands, threshold_mask
 
     home = context.workdir
-    grid, template = masks.grid_of(home / job.image), masks.grid_of(home / job.template)
-    low = masks.extended_mask(
-        home / job.image, sigma=job.sigma, min_pixels=job.min_pixels, max_pixels=job.max_pixels,
-        facets=home / job.facets if job.facets else None,
+    image, template = read_image(home / job.image), read_image(home / job.template)
+    plane = image.plane()
+    noise = facet_noise(plane, image.grid, home / job.facets) if job.facets \
+        else central_noise(plane)
+    islands = find_islands(threshold_mask(plane, noise, job.sigma))
+    sizes = islands.sizes()
+    kept = (sizes > job.min_pixels) & (sizes < job.max_pixels)
+    mask = uniform_filter(islands.mask(kept).astype("float32"), 3, mode="constant") > 0.5
+    low = _write(context, job.low, mask, image)
+    _write(context, job.high, read_mask(home / job.low, template.grid), template)
+    figures = {"islands": int(kept.sum()), **low.figures}
+    return StageResult(figures, context.relative([job.low, job.high]))
+
+
+def central_noise(plane: "np.ndarray") -> float:
+    """Noise of the central part of an image (y, x), in its unit."""
+    from ddfpipe.imaging.noise import robust_noise
+
+    rows, columns = (
+        slice(max(0, (n - CENTRAL_PIXELS) // 2), (n + CENTRAL_PIXELS) // 2) for n in plane.shape
     )
-    masks.write_mask(home / job.low, low, grid)
-    masks.write_mask(home / job.high, masks.regrid_mask(low, grid, template), template)
-    return _result(context, job.low, job.high)
+    return robust_noise(plane[rows, columns])
 
 
-def _result(context: Context, *paths) -> StageResult:
-    fraction = masked_fraction(context.workdir / paths[0])
-    return StageResult({"masked_fraction": fraction}, context.relative(paths))
+def facet_noise(plane: "np.ndarray", grid: Any, facets: Path) -> "np.ndarray":
+    """(y, x) noise map with one value a facet; that of the whole image outside the facets."""
+    import numpy as np
+    from matplotlib.path import Path as Outline
+
+    from ddfpipe.data.regions import read_tessel
+    from ddfpipe.imaging.noise import robust_noise
+
+    noise = np.full(plane.shape, robust_noise(plane), np.float32)
+    for facet in read_tessel(facets):
+        y, x = grid.pixel_of(facet.polygon[:, 0], facet.polygon[:, 1])
+        rows = _clip(y, plane.shape[0])
+        columns = _clip(x, plane.shape[1])
+        yy, xx = np.mgrid[rows, columns]
+        inside = Outline(np.column_stack([x, y])).contains_points(
+            np.column_stack([xx.ravel(), yy.ravel()])
+        ).reshape(yy.shape)
+        value = robust_noise(plane[rows, columns][inside]) if inside.any() else np.nan
+        if np.isfinite(value):
+            noise[rows, columns][inside] = value
+    return noise
+
+
+def _clip(values: "np.ndarray", size: int) -> slice:
+    """Pixels of an axis of `size` between the smallest and the largest of `values`."""
+    low, high = int(values.min()), int(values.max()) + 2
+    return slice(min(max(low, 0), size), max(0, min(high, size)))
+
+
+def _write(context: Context, output: Path, mask: "np.ndarray", like: Any) -> StageResult:
+    from ddfpipe.data.masks import write_mask
+
+    path = write_mask(context.workdir / output, mask, like.grid, freq=float(like.freq.mean()))
+    return StageResult(
+        {"masked_fraction": masked_fraction(path)}, context.relative([output])
+    )

@@ -1,0 +1,165 @@
+"""Quick-look pictures of images and gains (PNG)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ddfpipe.units import ARCSEC, DEGREE
+
+MAX_PIXELS = 1200
+"""Longest side of a drawn image; larger ones are averaged down."""
+LOW_SIGMA, HIGH_SIGMA = 3.0, 15.0
+"""Grey scale in robust standard deviations below and above the median."""
+MAX_DIRECTIONS = 6
+MAX_STATIONS = 64
+
+
+def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
+    """Draw the first plane of a FITS image with colour bar and beam; facets as outlines.
+
+    Huge images are averaged in blocks, some rows at a time, so memory stays small.
+    Raises ImagingError if the image cannot be read.
+    """
+    from ddfpipe.data.images import read_image
+
+    source = read_image(image)
+    plane, step = block_mean(source.data[0, 0], MAX_PIXELS)
+    middle, sigma = robust_level(plane)
+    figure, axes = _figure(7.6, 6.4)
+    half = [step * n * source.grid.cell / DEGREE / 2 for n in plane.shape[::-1]]
+    shown = axes.imshow(
+        plane, origin="lower", cmap="inferno", interpolation="nearest",
+        vmin=middle - LOW_SIGMA * sigma, vmax=middle + HIGH_SIGMA * sigma,
+        extent=(half[0], -half[0], -half[1], half[1]),
+    )
+    bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
+    bar.set_label(source.unit)
+    if source.beam is not None:
+        _draw_beam(axes, source.beam, half)
+    if facets is not None and facets.exists():
+        _draw_facets(axes, facets, source.grid)
+    axes.set_xlim(half[0], -half[0])
+    axes.set_ylim(-half[1], half[1])
+    axes.set_xlabel("offset to the east (deg)")
+    axes.set_ylabel("offset to the north (deg)")
+    axes.set_title(_title(image.name, source.beam, sigma, source.unit), fontsize=9)
+    _save(figure, png)
+
+
+def _title(name: str, beam: tuple[float, float, float] | None, sigma: float, unit: str) -> str:
+    text = f"{name}\nrobust sigma {sigma:.3g} {unit}"
+    if beam is not None:
+        text += f", beam {beam[0] / ARCSEC:.1f} x {beam[1] / ARCSEC:.1f} arcsec"
+    return text
+
+
+def block_mean(plane: np.ndarray, longest: int) -> tuple[np.ndarray, int]:
+    """(plane averaged in square blocks to at most `longest` pixels a side, size of a block).
+
+    plane: (y, x), may be a memory map.  Pixels that are not finite are left out; what does not
+    fill a block at the upper edges is dropped.
+    """
+    step = max(1, -(-max(plane.shape) // longest))
+    rows, columns = (n // step for n in plane.shape)
+    result = np.full((rows, columns), np.nan, np.float32)
+    for row in range(rows):
+        strip = np.asarray(plane[row * step:(row + 1) * step, :columns * step], np.float32)
+        blocks = strip.reshape(step, columns, step)
+        good = np.isfinite(blocks)
+        count = good.sum(axis=(0, 2))
+        total = np.where(good, blocks, 0.0).sum(axis=(0, 2))
+        result[row] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return result, step
+
+
+def robust_level(plane: np.ndarray) -> tuple[float, float]:
+    """Median and scaled median absolute deviation of the finite pixels; (0, 1) without any."""
+    values = plane[np.isfinite(plane)]
+    if values.size == 0:
+        return 0.0, 1.0
+    middle = float(np.median(values))
+    sigma = 1.4826 * float(np.median(np.abs(values - middle)))
+    if sigma == 0.0:
+        sigma = float(values.std()) or 1.0
+    return middle, sigma
+
+
+def _draw_beam(axes, beam: tuple[float, float, float], half: list[float]) -> None:
+    from matplotlib.patches import Ellipse
+
+    major, minor, angle = (value / DEGREE for value in beam)
+    place = (half[0] * 0.9, -half[1] * 0.9)
+    # East is left, so an angle from north through east is counter-clockwise on the picture;
+    # the axis of x runs backwards, which turns the sense of the patch's angle.
+    axes.add_patch(Ellipse(place, minor, major, angle=-angle, fill=False, edgecolor="cyan"))
+    axes.plot(*place, marker="+", color="cyan", markersize=4)
+
+
+def _draw_facets(axes, facets: Path, grid) -> None:
+    from ddfpipe.data.regions import read_tessel
+
+    for outline in read_tessel(facets):
+        polygon = np.vstack([outline.polygon, outline.polygon[:1]])
+        east, north = grid.lm_of(polygon[:, 0], polygon[:, 1])
+        axes.plot(east / DEGREE, north / DEGREE, color="white", linewidth=0.5, alpha=0.6)
+
+
+def draw_solutions(path: Path, png: Path) -> None:
+    """Draw phase and amplitude of a gain table against time: a line a station, a row a direction.
+
+    Of several frequency intervals the middle one is drawn, of several correlations the first;
+    of many directions those spread over the list.  Phases refer to the first station.
+    Raises SolveError if the file cannot be read.
+    """
+    from ddfpipe.data.solutions import load_table
+
+    table = load_table(path)
+    gains = np.where(table.flag, np.nan, table.gains)
+    channel = gains.shape[1] // 2
+    hours = (table.time_edges.mean(axis=1) - table.time_edges[0, 0]) / 3600.0
+    chosen = list(_spread(gains.shape[3], MAX_DIRECTIONS))
+    stations = list(_spread(gains.shape[2], MAX_STATIONS))
+    figure, axes = _figure(10, 1.0 + 1.7 * len(chosen), rows=len(chosen), columns=2)
+    for row, direction in enumerate(chosen):
+        plane = gains[:, channel, :, direction, 0]
+        phase = np.angle(plane * np.conj(plane[:, :1]))
+        for column, values in enumerate((phase, np.abs(plane))):
+            panel = axes[row, column]
+            panel.plot(hours, values[:, stations], linewidth=0.6, marker=".", markersize=2)
+            panel.tick_params(labelsize=7)
+        axes[row, 0].set_ylim(-np.pi, np.pi)
+        axes[row, 0].set_ylabel(f"direction {direction}", fontsize=8)
+    axes[0, 0].set_title(f"phase (rad) relative to {table.ant_names[0]}", fontsize=9)
+    axes[0, 1].set_title("amplitude", fontsize=9)
+    for column in range(2):
+        axes[-1, column].set_xlabel("hours from the start", fontsize=8)
+    figure.suptitle(f"{path.parent.name}: {path.name}, {gains.shape[2]} stations", fontsize=9)
+    _save(figure, png)
+
+
+def _spread(count: int, most: int) -> Iterator[int]:
+    """At most `most` of `count` numbers, evenly spread."""
+    return iter(sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))}))
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
+    # The object interface needs no display and leaves the user's matplotlib alone.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    if rows * columns == 1:
+        return figure, figure.add_subplot()
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=True)
+
+
+def _save(figure, png: Path) -> None:
+    from ddfpipe.data.atomic import atomic_path
+
+    png.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(png) as temporary:
+        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
