@@ -183,7 +183,10 @@ def test_the_walk_sees_wrong_arrows(importer, source, expected):
 
 
 def test_the_walk_tells_early_from_late_imports():
-    source = "import a\ndef f():\n    import b\nclass C:\n    import c\n    def g(s):\n        import d"
+    source = (
+        "import a\ndef f():\n    import b\n"
+        "class C:\n    import c\n    def g(self):\n        import d\n"
+    )
     assert [(n, e) for n, _, e in imports_of(source, "x")] == [
         ("a", True), ("b", False), ("c", True), ("d", False),
     ]

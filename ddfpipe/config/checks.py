@@ -123,7 +123,7 @@ def advice(cfg: Config) -> list[str]:
 
 
 def spoken(key: str) -> str:
-    """ "image.uvmin" as users write it: "[image] uvmin"."""
+    """An option's key as users write it: "[image] uvmin" for "image.uvmin"."""
     section, name = key.split(".")
     return f"[{section}] {name}"
 

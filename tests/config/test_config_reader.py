@@ -191,6 +191,15 @@ def test_dump_tells_the_sources_and_reads_back(write):
     assert load(write(text, "again.cfg")) == cfg
 
 
+def test_comment_signs_inside_lists_survive_a_dump(write):
+    path = write(r"""[bootstrap]
+catalogues = ['a \x23b.fits', 'c \x3bd.fits', 'e\\#f', "it's"]
+""")
+    cfg = load(path)
+    assert cfg.bootstrap.catalogues == ("a #b.fits", "c ;d.fits", "e\\#f", "it's")
+    assert load(write(dump(cfg), "again.cfg")) == cfg
+
+
 PIECES = st.sampled_from([
     "[image]", "[data]", "[solutions]", "[Image]", "imsize", "normalize", "robust", "=", ":", "\n",
     "\n ", "\n\n", " ", "#", ";", "%", "$$", "[", "]", "'", "512", "-0.5", "None", "['None']*3",
