@@ -32,7 +32,7 @@ def earth_rotations(times: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
 
     dm = measures()
     dm.do_frame(dm.position("ITRF", *(f"{x}m" for x in CORE)))
-    dm.do_frame(dm.direction("J2000", f"{ra0!r}rad", f"{dec0!r}rad"))
+    dm.do_frame(dm.direction("J2000", f"{float(ra0)!r}rad", f"{float(dec0)!r}rad"))
     axes = uvw_axes(ra0, dec0)
     out = np.empty((len(times), 3, 3))
     scale = 1e6  # metres: casacore rounds short baselines

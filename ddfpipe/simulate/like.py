@@ -76,15 +76,16 @@ def read_template(path: str | Path) -> Template:
         main = table(str(path), ack=False)
     except RuntimeError as err:
         raise DataError(f"simulation: like: {path} is not a readable measurement set") from err
-    (chan_freq, chan_width) = _subtable(main, "SPECTRAL_WINDOW", ["CHAN_FREQ", "CHAN_WIDTH"])
     (corr_type,) = _subtable(main, "POLARIZATION", ["CORR_TYPE"])
     (centres,) = _subtable(main, "FIELD", ["PHASE_DIR"])
     (names, positions) = _subtable(main, "ANTENNA", ["NAME", "POSITION"])
-    if len(chan_freq) != 1 or len(centres) != 1 or list(corr_type[0]) != [9, 10, 11, 12]:
+    (windows,) = _subtable(main, "SPECTRAL_WINDOW", ["NUM_CHAN"])
+    if len(windows) != 1 or len(centres) != 1 or list(corr_type[0]) != [9, 10, 11, 12]:
         raise DataError(
             f"simulation: like: {path} must hold one field and one spectral window with the "
             "correlations XX, XY, YX, YY; split it first"
         )
+    (chan_freq, chan_width) = _subtable(main, "SPECTRAL_WINDOW", ["CHAN_FREQ", "CHAN_WIDTH"])
     times, time_of = np.unique(main.getcol("TIME"), return_inverse=True)
     ant1, ant2 = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
     pairs, baseline_of = np.unique(ant1 * len(names) + ant2, return_inverse=True)

@@ -20,7 +20,8 @@ class Source:
     """An unpolarised source.
 
     ra, dec: rad, J2000.  flux: Jy at ref_freq (Hz).  spectral_index: a0, a1, ... of
-    log10 S = log10 flux + a0 x + a1 x^2 + ..., x = log10(nu / ref_freq).
+    log10 S = log10 flux + a0 x + a1 x^2 + ..., x = log10(nu / ref_freq); or, when not
+    `logarithmic`, of S = flux + a0 x + a1 x^2 + ..., x = nu / ref_freq - 1.
     major, minor: FWHM in rad (0: a point); pa: position angle of the major axis, rad, from north
     to east.
     """
@@ -34,6 +35,7 @@ class Source:
     major: float = 0.0
     minor: float = 0.0
     pa: float = 0.0
+    logarithmic: bool = True
 
 
 def lmn_of(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
@@ -63,9 +65,10 @@ def fluxes(sources: list[Source], freq: np.ndarray) -> np.ndarray:
     """Flux densities (src, chan) in Jy at `freq` (Hz)."""
     out = np.empty((len(sources), len(freq)))
     for row, source in zip(out, sources):
-        x = np.log10(np.asarray(freq) / source.ref_freq)
-        power = sum(a * x ** (k + 1) for k, a in enumerate(source.spectral_index))
-        row[:] = source.flux * 10.0**power
+        ratio = np.asarray(freq) / source.ref_freq
+        x = np.log10(ratio) if source.logarithmic else ratio - 1.0
+        terms = sum(a * x ** (k + 1) for k, a in enumerate(source.spectral_index))
+        row[:] = source.flux * 10.0**terms if source.logarithmic else source.flux + terms
     return out
 
 
@@ -160,8 +163,9 @@ def write_skymodel(sources: list[Source], path: Path) -> None:
         kind = "GAUSSIAN" if s.major > 0 else "POINT"
         index = ", ".join(repr(float(a)) for a in s.spectral_index)
         size = f"{s.major / ARCSEC:.6f}, {s.minor / ARCSEC:.6f}, {s.pa / DEGREE:.6f}"
+        law = "true" if s.logarithmic else "false"
         lines.append(
-            f"{s.name}, {kind}, {ra}, {dec}, {s.flux!r}, [{index}], true, {s.ref_freq!r}, {size}"
+            f"{s.name}, {kind}, {ra}, {dec}, {s.flux!r}, [{index}], {law}, {s.ref_freq!r}, {size}"
         )
     path.write_text("\n".join(lines) + "\n")
 
@@ -187,8 +191,6 @@ def _source(values: dict[str, str]) -> Source:
     kind = values.get("type", "POINT").upper()
     if kind not in ("POINT", "GAUSSIAN"):
         raise ValueError(f"source type {kind} is not supported, only POINT and GAUSSIAN")
-    if values.get("logarithmicsi", "true").lower() == "false":
-        raise ValueError("LogarithmicSI=false is not supported")
     terms = values.get("spectralindex", "").strip("[]").split(";")
     size = (0.0, 0.0, 0.0)
     if kind == "GAUSSIAN":
@@ -201,6 +203,7 @@ def _source(values: dict[str, str]) -> Source:
         values["name"], _angle(values["ra"], True), _angle(values["dec"], False),
         float(values["i"]), tuple(float(t) for t in terms if t.strip()) or (0.0,),
         float(values.get("referencefrequency") or 144e6), *size,
+        values.get("logarithmicsi", "true").lower() != "false",
     )
 
 
@@ -215,7 +218,7 @@ def read_skymodel(path: Path) -> list[Source]:
         text = line.strip()
         if text.lstrip("# ").lower().startswith(("format", "(")) and not columns:
             spec = re.sub(r"^[#( ]*|\)?\s*=\s*format\s*$|format\s*=", "", text, flags=re.I)
-            for part in spec.split(","):
+            for part in _split(spec):
                 name, _, default = part.partition("=")
                 columns.append(name.strip().lower())
                 defaults[columns[-1]] = default.strip(" '\"")
