@@ -1,4 +1,4 @@
-"""Make the lists of measurement sets: all of them, and a small one for the first self-calibration."""
+"""Make the lists of measurement sets: all of them, and a few for the first self-calibration."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def build_cache(info: MSInfo, column: str, folder: Path, drop_international: boo
     order = channel_order(info)
     np.savez(folder / "axes.npz", time=info.times, freq=info.freqs[order], ant1=rows.ant1,
              ant2=rows.ant2, chan_width=info.chan_width[order], ant_pos=info.ant_pos, good=good)
-    return {"ms": str(info.path.resolve()), "column": column, "interval": info.interval,
+    return {"ms": str(info.path.absolute()), "column": column, "interval": info.interval,
             "observation": info.observation, "ant_names": list(info.ant_names),
             "phase_centre": list(info.phase_centre), "drop_international": drop_international,
             "rows": info.n_rows, "telescope": info.telescope}
@@ -89,6 +90,7 @@ def _copy_rows(main: Any, info: MSInfo, column: str, rows: RowMap,
     flat = {k: a.reshape(n_time * n_bl, *a.shape[2:]) for k, a in arrays.items()}
     weight_column = _weight_column(main)
     order = channel_order(info)
+    ascending = bool((np.diff(order) == 1).all())
     good = np.zeros(n_bl, np.int64)
     for start, count in row_blocks(info.n_rows, rows_per_block(info)):
         if monitor is not None:
@@ -104,8 +106,13 @@ def _copy_rows(main: Any, info: MSInfo, column: str, rows: RowMap,
         weight[bad_uvw], vis[bad_uvw], uvw[bad_uvw] = 0, 0, 0
         rows.present[slot[bad_uvw], bl[bad_uvw]] = False
         place = _as_slice(slot.astype(np.int64) * n_bl + bl)
-        flat["vis"][place], flat["weight"][place] = vis[:, order], weight[:, order]
+        if not ascending:
+            vis, weight = vis[:, order], weight[:, order]
+        flat["vis"][place], flat["weight"][place] = vis, weight
         flat["uvw"][place] = uvw
+        for array in arrays.values():
+            # What is written stays in the disk cache but no longer counts as our memory.
+            array._mmap.madvise(mmap.MADV_DONTNEED)
         good += np.bincount(bl, np.count_nonzero(weight, axis=1), n_bl).astype(np.int64)
         if monitor is not None:
             monitor.progress(f"reading {info.name}", start + count, info.n_rows)
@@ -130,15 +137,15 @@ def _weight_column(main: Any) -> str | None:
 def _read_block(main: Any, info: MSInfo, column: str, weight_column: str | None, start: int,
                 count: int, use: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """vis (n, n_chan, 4) c8, weight (n, n_chan) f4, uvw (n, 3) f8 of the rows `use`."""
-    data = np.asarray(main.getcol(column, start, count))[use]
+    data = _take(main.getcol(column, start, count), use)
     shape = (len(use), info.n_chan, len(info.corr_types))
     if data.shape != shape:
         raise DataError(f"column {column} has cells of shape {data.shape[1:]}, not {shape[1:]}; "
                         "the set is inconsistent, copy or unpack it anew")
-    bad = main.getcol("FLAG", start, count)[use].any(axis=2)
+    bad = _any_corr(_take(main.getcol("FLAG", start, count), use))
     if "FLAG_ROW" in main.colnames():
         bad |= main.getcol("FLAG_ROW", start, count)[use, None]
-    bad |= ~np.isfinite(data).all(axis=2)
+    bad |= _any_corr(~np.isfinite(data))
     weight = _mean_weight(main, weight_column, start, count, use, shape)
     bad |= ~(np.isfinite(weight) & (weight > 0))
     vis = to_linear(data, info.corr_types)
@@ -147,14 +154,29 @@ def _read_block(main: Any, info: MSInfo, column: str, weight_column: str | None,
     return vis, weight, np.array(main.getcol("UVW", start, count)[use], float)
 
 
+def _take(values: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """The rows `use` of `values`, without a copy when these are all."""
+    return values if len(use) == len(values) else values[use]
+
+
+def _any_corr(flags: np.ndarray) -> np.ndarray:
+    """Logical or over the last, short axis of (n, n_chan, n_corr) bool."""
+    result = flags[..., 0].copy()
+    for corr in range(1, flags.shape[-1]):
+        result |= flags[..., corr]
+    return result
+
+
 def _mean_weight(main: Any, column: str | None, start: int, count: int, use: np.ndarray,
                  shape: tuple[int, int, int]) -> np.ndarray:
     """Weights averaged over correlations, (n, n_chan) f4."""
     if column is None:
         return np.ones(shape[:2], np.float32)
-    weight = np.asarray(main.getcol(column, start, count), np.float32)[use]
+    weight = _take(np.asarray(main.getcol(column, start, count), np.float32), use)
+    n_corr = weight.shape[-1]
     with np.errstate(invalid="ignore", over="ignore"):
-        mean = weight.mean(axis=-1)
+        # A sum over slices: reductions along a short last axis are several times slower.
+        mean = sum((weight[..., k] for k in range(1, n_corr)), weight[..., 0]) / n_corr
     if column == "WEIGHT":
         mean = np.repeat(mean[:, None], shape[1], axis=1)
     if mean.shape != shape[:2]:

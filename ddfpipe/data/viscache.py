@@ -124,8 +124,11 @@ def fingerprint(ms: str | Path) -> dict[str, list[int]]:
 
 def cache_path(ms: str | Path, column: str, cache_dir: str | Path,
                drop_international: bool = False) -> Path:
-    """Directory of the cache: same-named sets in different places get different ones."""
-    ms = Path(ms).resolve()
+    """Directory of the cache: same-named sets in different places get different ones.
+
+    Links are not resolved: a set goes by the name under which it was given.
+    """
+    ms = Path(ms).absolute()
     key = f"{ms}\0{column}\0{drop_international}"
     digest = hashlib.sha1(key.encode()).hexdigest()[:12]
     return Path(cache_dir) / f"{ms.name}.{column}.{digest}{SUFFIX}"
@@ -238,7 +241,7 @@ def clear_caches(cache_dir: str | Path, ms: Iterable[str | Path] | None = None) 
     cache_dir = Path(cache_dir)
     if not cache_dir.is_dir():
         return 0
-    wanted = None if ms is None else {str(Path(m).resolve()) for m in ms}
+    wanted = None if ms is None else {str(Path(m).absolute()) for m in ms}
     freed = 0
     for folder in cache_dir.iterdir():
         ours = SUFFIX in folder.name and folder.is_dir() and not folder.is_symlink()

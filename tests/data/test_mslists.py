@@ -69,6 +69,7 @@ def test_too_few_fail_unless_forced(tmp_path):
     assert done.returncode == 0 and "warning: 17 usable" in done.stdout
     assert len(lines(tmp_path / "big-mslist.txt")) == 17
     assert run(tmp_path, "forced").returncode == 1
+    assert "usage: make_mslists.py [force]" in run(tmp_path, "--help").stdout
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -273,6 +275,35 @@ def test_same_name_in_two_places(tmp_path):
     assert x.path != y.path and x.name == y.name and not np.array_equal(x.vis, y.vis)
 
 
+def test_a_linked_set_goes_by_the_name_of_the_link(tmp_path):
+    write_ms(tmp_path / "a.ms")
+    (tmp_path / "L1_b.ms").symlink_to("a.ms")
+    cache = open_cache(tmp_path / "L1_b.ms", "DATA", tmp_path / "cache")
+    assert (cache.name, cache.observation) == ("L1_b.ms", "L1")
+
+
+def test_threads_that_want_the_same_cache_build_it_once(tmp_path):
+    write_ms(tmp_path / "a.ms", Spec(n_time=30))
+    monitor = Recorder()
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(open_cache, tmp_path / "a.ms", "DATA", tmp_path / "cache",
+                            monitor=monitor) for _ in range(4)]
+        caches = [job.result() for job in jobs]
+    assert len(monitor.calls) == 1
+    assert all(np.array_equal(c.vis, caches[0].vis) for c in caches)
+
+
+def test_memory_stays_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(visbuild, "READ_BYTES", 1 << 20)
+    spec = Spec(n_ant=30, n_time=60, n_chan=16, autos=False)
+    write_ms(tmp_path / "a.ms", spec)
+    tracemalloc.start()
+    cache = open_cache(tmp_path / "a.ms", "DATA", tmp_path / "cache")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert cache.vis.nbytes > 13e6 and peak < 7e6
+
+
 def test_clear_caches_takes_only_its_own(tmp_path):
     folder = tmp_path / "cache"
     for name in ("a.ms", "b.ms"):
@@ -295,7 +326,8 @@ def test_clear_caches_takes_only_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("archive, column, autos", [
-    ("tNDPPP-generic.MS.tgz", "DATA", False), ("tAWImager2_3C295.in_MS.tgz", "CORRECTED_DATA", True),
+    ("tNDPPP-generic.MS.tgz", "DATA", False),
+    ("tAWImager2_3C295.in_MS.tgz", "CORRECTED_DATA", True),
     ("A1775_LT10_010_4ch.ms.tgz", "DATA", False),
     ("lsmtool_test_midbands_PREDICTED_DATA.ms.tgz", "MODEL_DATA", False)])
 def test_real_sets(unpack_ms, tmp_path, archive, column, autos):
