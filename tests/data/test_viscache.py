@@ -356,3 +356,13 @@ def test_flux_of_3c295_survives(unpack_ms, tmp_path):
     weight = cache.unit_weight()[:, use]
     mean = (weight * np.abs(cache.stokes_i()[:, use])).sum() / weight.sum()
     assert mean == pytest.approx(106.5, abs=3)
+
+
+@pytest.mark.parametrize("archive", [
+    "tNDPPP-generic.MS.tgz", "lsmtool_test_midbands_PREDICTED_DATA.ms.tgz"])
+def test_uvw_of_real_sets_follow_from_a_part_of_them(unpack_ms, tmp_path, archive):
+    cache = open_cache(unpack_ms(archive), "DATA", tmp_path)
+    present = np.random.default_rng(0).random((cache.n_time, cache.n_bl)) > 0.3
+    uvw = np.array(cache.uvw)
+    assert visgrid.fill_uvw(uvw, present, cache.ant1, cache.ant2, cache.ant_pos) == cache.n_time
+    assert np.abs(uvw - cache.uvw).max() < 1e-3
