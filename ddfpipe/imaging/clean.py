@@ -20,103 +20,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from ddfpipe.errors import ImagingError
+from ddfpipe.imaging.cleanoptions import CleanOptions, CleanResult
 from ddfpipe.imaging.convolve import add_box, fft_convolve_full, fft_convolve_same, ordered_map, split
 from ddfpipe.imaging.minorcycle import clean_list
-from ddfpipe.imaging.multiscale import Scale, gather, make_scale
+from ddfpipe.imaging.multiscale import Scale, gather, make_scale, restricted
 from ddfpipe.imaging.noise import robust_noise
 
+__all__ = ["CleanOptions", "CleanResult", "deconvolve"]
+
 _ROUND_COMPONENTS = 500_000
-_STALL_ROUNDS = 12
+_STALL_ROUNDS = 5
+_FINAL_ROUNDS = 20
 _GROWTH = 1.1
-
-
-@dataclass(frozen=True)
-class CleanOptions:
-    """How deep and how finely to clean.
-
-    gain: part of a peak taken by one component.
-    scales: FWHM in pixels of the Gaussians; 0 is a point (`multiscale.default_scales`).
-    scale_bias: factor on the score for every step up in scale when scales compete; below 1 it
-        favours small scales.
-    n_terms: terms of the spectrum over the bands: 1 (flat) or 2 (linear in frequency).
-    max_components: in this call.
-    threshold: absolute level in apparent Jy/beam.
-    rms_factor: level in units of `noise` (or of the residual's robust noise).
-    peak_factor: level in units of the first peak.
-    cycle_factor: level in units of the first peak times the largest PSF sidelobe beyond
-        `patch_half` pixels; 0 lets the minor cycle go on to the other levels.
-        The largest of the four levels ends the minor cycle.
-    depth: a round ends when its peak has fallen to this part (point scale; or twice the outer
-        sidelobe if that is more); extended_depth: the same for the other scales.
-    allow_negative: components and model may be negative.
-    patch_half: half the side in pixels of the PSF patch of the sub-minor loop.
-    max_rounds: rounds in this call.
-    """
-
-    gain: float = 0.1
-    scales: tuple[float, ...] = (0.0,)
-    scale_bias: float = 0.95
-    n_terms: int = 2
-    max_components: int = 1_000_000
-    threshold: float = 0.0
-    rms_factor: float = 3.0
-    peak_factor: float = 0.001
-    cycle_factor: float = 0.0
-    depth: float = 0.15
-    extended_depth: float = 0.4
-    allow_negative: bool = False
-    patch_half: int = 64
-    max_rounds: int = 200
-
-    def __post_init__(self) -> None:
-        checks = (
-            (0.0 < self.gain <= 1.0, "gain must be above 0 and at most 1"),
-            (0.0 < self.depth < 1.0 and 0.0 < self.extended_depth < 1.0, "depth must be in (0, 1)"),
-            (len(self.scales) > 0 and min(self.scales) >= 0.0, "scales must be 0 or more pixels"),
-            (self.n_terms in (1, 2), "n_terms must be 1 or 2"),
-            (self.max_components >= 0 and self.max_rounds >= 0, "limits must not be negative"),
-            (min(self.threshold, self.rms_factor, self.peak_factor, self.cycle_factor) >= 0.0,
-             "levels must not be negative"),
-            (self.patch_half >= 2, "patch_half must be 2 pixels or more"),
-        )
-        for good, what in checks:
-            if not good:
-                raise ImagingError(f"deconvolution options: {what}.")
-
-
-@dataclass(frozen=True)
-class CleanResult:
-    """What a minor cycle did.
-
-    model: (band, ny, nx) float32, the *added* apparent flux per pixel (without the start model).
-    residual: (band, ny, nx) float32, the array passed in, updated.
-    stop_reason: "threshold", "components", "rounds", "stalled", "diverging" or "nothing to clean".
-    threshold: level reached for; first_peak, peak: score of the best pixel before and after;
-    noise: noise used; sidelobe: largest PSF sidelobe beyond the patch;
-    scale_flux: apparent Jy (band mean) added at each used scale, before the cut to the mask.
-    """
-
-    model: np.ndarray
-    residual: np.ndarray
-    n_components: int
-    n_rounds: int
-    stop_reason: str
-    threshold: float
-    first_peak: float
-    peak: float
-    noise: float
-    sidelobe: float
-    scale_flux: dict[float, float]
-
-    @property
-    def threshold_reached(self) -> bool:
-        """Whether nothing above the level is left inside the mask."""
-        return self.stop_reason in ("threshold", "nothing to clean")
 
 
 def deconvolve(
@@ -180,46 +99,70 @@ class _Cycle:
         self.scales = scales
         self.model = np.zeros_like(residual)
         self.n_components = 0
+        self.n_rounds = 0
+        self.used: dict[float, list[np.ndarray]] = {scale.size: [] for scale in scales}
         self.scale_flux = {scale.size: 0.0 for scale in scales}
         self.sidelobe = scales[0].outside if scales else 0.0
 
     def run(self, progress) -> CleanResult:
         opt = self.options
-        best, gathered, peak = self._survey()
-        first_peak = peak
+        first_peak = self._survey()[2]
         threshold = max(opt.threshold, opt.rms_factor * self.noise, opt.peak_factor * first_peak,
                         opt.cycle_factor * self.sidelobe * first_peak)
-        reason = "nothing to clean" if best is None or peak < threshold or peak == 0.0 else ""
-        lowest, since, caution, n_rounds = peak, 0, 1.0, 0
-        while not reason:
-            if n_rounds >= opt.max_rounds or self.n_components >= opt.max_components:
-                reason = "rounds" if n_rounds >= opt.max_rounds else "components"
-                break
-            n_rounds += 1
-            boxes, count, flux = self._round(best, gathered, threshold, caution)
-            del gathered
-            best_before, best_after = best, None
-            best_after, gathered, new_peak = self._survey()
-            if not math.isfinite(new_peak) or new_peak > _GROWTH * peak:
+        if first_peak < threshold or first_peak == 0.0:
+            reason, peak = "nothing to clean", first_peak
+        else:
+            reason, peak = self._loop(threshold, opt.max_rounds, progress)
+        level = max(opt.final_depth * threshold, self.noise)
+        if reason == "threshold" and level < threshold:
+            whole, self.scales = self.scales, self._used_pixels()
+            self._loop(level, _FINAL_ROUNDS, progress)
+            self.scales = whole
+        return CleanResult(self.model, self.residual, self.n_components, self.n_rounds, reason,
+                           threshold, first_peak, peak, self.noise, self.sidelobe, self.scale_flux)
+
+    def _loop(self, level: float, max_rounds: int, progress) -> tuple[str, float]:
+        """Rounds until `level` is reached; (why it ended, best score left)."""
+        best, gathered, peak = self._survey()
+        lowest, since, caution, rounds = peak, 0, 1.0, 0
+        while best is not None and peak >= level:
+            if rounds >= max_rounds or self.n_components >= self.options.max_components:
+                return "rounds" if rounds >= max_rounds else "components", peak
+            rounds += 1
+            self.n_rounds += 1
+            boxes, where, flux = self._round(best, gathered, level, caution)
+            cleaned = best
+            best, gathered, new_peak = self._survey()
+            if new_peak > _GROWTH * peak:
                 # Take the round back; shallower rounds are exact more nearly.
                 self._apply(boxes, -1.0)
-                caution *= 0.5
                 best, gathered, peak = self._survey()
-                reason = "diverging" if caution < 0.05 else ""
+                caution *= 0.5
+                if caution < 0.05:
+                    return "diverging", peak
                 continue
-            best, peak = best_after, new_peak
-            self.n_components += count
-            self.scale_flux[best_before.size] += flux
+            peak = new_peak
+            self.n_components += where.size
+            self.scale_flux[cleaned.size] += flux
+            self.used[cleaned.size].append(np.unique(where))
             since = 0 if peak < 0.99 * lowest else since + 1
             lowest = min(lowest, peak)
             if progress is not None:
-                progress(self.n_components, peak, threshold)
-            if best is None or peak < threshold:
-                reason = "threshold"
-            elif since >= _STALL_ROUNDS:
-                reason = "stalled"
-        return CleanResult(self.model, self.residual, self.n_components, n_rounds, reason, threshold,
-                           first_peak, peak, self.noise, self.sidelobe, self.scale_flux)
+                progress(self.n_components, peak, level)
+            if since >= _STALL_ROUNDS:
+                return "stalled", peak
+        return "threshold", peak
+
+    def _used_pixels(self) -> list[Scale]:
+        """Scales cut down to the pixels that hold a component of that scale."""
+        out = []
+        for scale in self.scales:
+            if self.used[scale.size]:
+                keep = np.zeros(scale.pixels.size, bool)
+                keep[np.concatenate(self.used[scale.size])] = True
+                out.append(restricted(scale, keep))
+        self.used = {scale.size: [] for scale in out}
+        return out
 
     def _survey(self):
         """(scale to clean, its gathered values and headroom, best score of any scale)."""
@@ -269,12 +212,13 @@ class _Cycle:
         return mean
 
     def _round(self, scale: Scale, gathered, threshold, caution):
-        """Clean at one scale and correct the residual; (boxes, number of components, flux)."""
+        """Clean at one scale and correct the residual; (boxes, positions in the list, flux)."""
         opt = self.options
         vals, score, headroom, peak = gathered
         depth = opt.extended_depth if scale.size > 0.0 else max(opt.depth, min(2 * scale.outside, 0.7))
         # caution 1 goes to `depth`; smaller values go less deep and with a smaller gain.
-        stop = max(threshold, peak * (1.0 - caution * (1.0 - depth)))
+        # A little below the level spares rounds that would each find a handful of components.
+        stop = max(0.9 * threshold, peak * (1.0 - caution * (1.0 - depth)))
         stop = min(stop, 0.999 * peak)
         limit = min(_ROUND_COMPONENTS, opt.max_components - self.n_components)
         pixels = scale.pixels
@@ -285,7 +229,7 @@ class _Cycle:
         )
         boxes = self._paint(scale, where, flux)
         self._apply(boxes, 1.0)
-        return boxes, len(where), float((flux @ self.weight).sum())
+        return boxes, where, float((flux @ self.weight).sum())
 
     def _paint(self, scale: Scale, where: np.ndarray, flux: np.ndarray) -> list:
         """Components as boxes (facet, y0, x0, (band, h, w)), cut to the mask; model not touched."""

@@ -119,9 +119,12 @@ def clean_list(vals, score, coef, rows, cols, row_start, facet, norm, headroom, 
     flux = np.empty(n_band)
     count = 0
     top = 0.0
+    highest = 2.0 * best.max() if n_block > 0 else 0.0  # beyond it the loop diverges
     while n_block > 0:
         block = np.argmax(best)
         top = best[block]
+        if top > highest:
+            break
         if top < stop or top <= 0.0 or count == max_components:
             break
         i = where[block]

@@ -13,7 +13,7 @@ is a matched filter: it compares scales fairly, and a point source scores highes
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -165,6 +165,16 @@ def _scale_psf(psf, kernel, used, patch_half, threads) -> tuple[np.ndarray, floa
         rest[max(low, 0):high, max(low, 0):high] = 0.0
         outside = max(outside, float(rest.max()) / float(peak) if peak > 0.0 else 0.0)
     return patch, outside
+
+
+def restricted(scale: Scale, keep: np.ndarray) -> Scale:
+    """The same scale at the pixels of its list where `keep` (n,) is true."""
+    old = scale.pixels
+    row_start = np.concatenate([[0], np.cumsum(keep)])[old.row_start].astype(np.int64)
+    pixels = PixelList(old.rows[keep], old.cols[keep], row_start, old.facet[keep],
+                       np.ascontiguousarray(old.norm[:, keep]))
+    coef = np.ascontiguousarray(scale.coef[:, keep])
+    return replace(scale, pixels=pixels, coef=coef, tiles=_tiles(pixels))
 
 
 def _tiles(pixels: PixelList) -> list:
