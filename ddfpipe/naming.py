@@ -124,6 +124,12 @@ def parse_solution_file(path: str | Path) -> tuple[str, str] | None:
     return (path.parent.name, match["name"]) if match else None
 
 
+def solution_table(path: str | Path) -> Path | None:
+    """The h5parm beside a solution file (``<name>.h5``); None if `path` is not a solution file."""
+    parsed = parse_solution_file(path)
+    return Path(path).with_name(f"{parsed[1]}.h5") if parsed else None
+
+
 def merged_file(name: str, start: float, smooth: bool) -> str:
     """Solutions of all measurement sets of the observation that starts at `start` (MJD s)."""
     return f"{name}_{start:.2f}_{'smoothed' if smooth else 'merged'}.npz"

@@ -24,12 +24,13 @@ class Narrator:
     """Audience of a run in `workdir`.  What fails here is told and never fails the run."""
 
     def __init__(self, recipe: Recipe, workdir: Path, logs: Path | None, monitor: RunMonitor,
-                 progress: Progress, quiet: bool = False) -> None:
+                 progress: Progress, quiet: bool = False, pictures: bool = True) -> None:
         self.workdir = workdir
         self.logs = logs
         self.monitor = monitor
         self.progress = progress
         self.quiet = quiet
+        self.pictures = pictures
         self._rows = {stage.name: PageRow(stage.name, stage.group) for stage in recipe.stages}
         self._width = max((len(stage.name) for stage in recipe.stages), default=0)
         self._log = StageLog(None, "")
@@ -61,7 +62,8 @@ class Narrator:
         text = figure_text(record.figures)
         for name, value in record.figures.items():
             self._log.line(f"    {name} = {value}")
-        self._draw(record)
+        if self.pictures:
+            self._draw(record)
         self._log.line(
             f"done in {record.seconds:.1f} s, {record.cpu_seconds:.1f} CPU s, peak memory "
             f"{record.peak_memory_bytes / 1e9:.2f} GB"

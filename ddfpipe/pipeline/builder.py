@@ -85,7 +85,8 @@ class Builder:
     def solve(self, job: SolveJob, files: Iterable[Path] = ()) -> str:
         """Stage that finds gains; `files` are more files of the user that it depends on."""
         makes = self._solution_files(job.name, job.vis.ms)
-        self._add(job.name, job, verbs.solve, makes, provides=[job.name], files=files)
+        self._add(job.name, job, verbs.solve, makes, provides=[job.name], files=files,
+                  resumes=True)
         return job.name
 
     def smooth(self, job: SmoothJob) -> str:
@@ -161,7 +162,8 @@ class Builder:
         return tuple(str(naming.solution_file(folder, path, name)) for path in ms)
 
     def _add(self, name: str, job: Any, run: Callable, makes: tuple[str, ...],
-             provides: Iterable[str] = (), files: Iterable[Path] = ()) -> None:
+             provides: Iterable[str] = (), files: Iterable[Path] = (),
+             resumes: bool = False) -> None:
         if name in self._makers.values():
             raise AssertionError(f"recipe has two stages called {name}")
         read = references_of(job)
@@ -171,6 +173,7 @@ class Builder:
         self._stages.append(Stage(
             name=name, job=job, run=run, makes=makes, needs=needs, options=self.settings.take(),
             settings=settings, files=(*users, *files), ms=read.ms, group=self.group,
+            resumes=resumes,
         ))
         for item in (*makes, *provides):
             self._makers[item] = name

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ddfpipe.naming import (
-    PREVIEWS, REPORT, SUMMARY, image_product, parse_image_product, parse_solution_file,
-    preview_name,
+    PREVIEWS, REPORT, SUMMARY, image_product, parse_image_product,
+    preview_name, solution_table,
 )
 from ddfpipe.pipeline.stage import Stage
 from ddfpipe.pipeline.state import RunState
@@ -78,6 +78,7 @@ def archive(stages: Iterable[Stage], state: RunState, workdir: Path, archive_dir
         record = state.read(stage.name)
         names = {*stage.makes, *(item.path for item in (record.outputs if record else ()))}
         names |= {path.name for path in _of_root(stage, workdir)}
+        names |= {str(path) for name in stage.makes if (path := solution_table(name))}
         names |= {preview_name(name) for name in tuple(names)}
         # Forgetting first: a kill in between leaves files without a record, not the reverse.
         state.forget(stage.name)
@@ -107,11 +108,11 @@ def _archive_one(workdir: Path, name: Path, archive_dir: Path) -> list[str]:
     path = workdir / name
     if not (path.exists() or path.is_symlink()):
         return []
-    # Solution files keep the folder of their measurement set; what lies elsewhere, its name.
+    # Solutions outside the working directory keep the folder of their measurement set.
     inside = path.absolute().is_relative_to(workdir.absolute()) and not name.is_absolute()
     if inside:
         target = archive_dir / name
-    elif parse_solution_file(path):
+    elif path.suffix in (".npz", ".h5"):
         target = archive_dir / "SOLSDIR" / path.parent.name / path.name
     else:
         target = archive_dir / path.name

@@ -48,7 +48,7 @@ def low_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
 
 
 def low_imsize(s: Settings) -> int:
-    """Pixels of the low-resolution image: as given, or the even number that covers the field."""
+    """Pixels of the low-resolution image: as given, or the (even) number that spans the field."""
     given = s.image.low_imsize
     if given is not None:
         return given

@@ -142,11 +142,11 @@ def show_status(field: Field) -> str:
 
 
 def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
-        check: Callable[[Field], None] | None = None) -> None:
+        check: Callable[[Field], None] | None = None, pictures: bool = True) -> None:
     """Do everything that is to do.
 
     make_engine, check: the engine and the checks of the data, by default those of the
-    configuration.  Raises StopRequested (exitafter, signals), NoFullList at the end of the small
+    configuration.  pictures: draw quick-look pictures.  Raises StopRequested (exitafter, signals), NoFullList at the end of the small
     list, LockError, StageFailed, ConfigError, DataError, ResourceError.
     """
     control = field.config.control
@@ -166,7 +166,8 @@ def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
             print(f"all {len(decisions)} stages are done")
         else:
             (check or check_data)(field)
-            _run_stages(field, recipe, decisions, end, state, stop, make_engine or native_engine)
+            _run_stages(field, recipe, decisions, end, state, stop,
+                        make_engine or native_engine, pictures)
         _finish(field, recipe, end)
 
 
@@ -200,7 +201,7 @@ def native_engine(field: Field) -> Any:
 
 
 def _run_stages(field: Field, recipe: Recipe, decisions: list[Decision], end: str | None,
-                state: RunState, stop: StopFlag, make_engine: EngineMaker) -> None:
+                state: RunState, stop: StopFlag, make_engine: EngineMaker, pictures: bool) -> None:
     control = field.config.control
     progress = Progress(bars=not control.nobar, quiet=control.quiet)
     monitor = RunMonitor(progress, stop.check, control.quiet, note=_note_progress(state))
@@ -208,7 +209,8 @@ def _run_stages(field: Field, recipe: Recipe, decisions: list[Decision], end: st
     engine = make_engine(field)
     context = Context(field.config, field.workdir, field.cache_dir, engine, monitor,
                       field.small, field.full)
-    narrator = Narrator(recipe, field.workdir, field.logs, monitor, progress, control.quiet)
+    narrator = Narrator(recipe, field.workdir, field.logs, monitor, progress, control.quiet,
+                        pictures)
     if control.clearcache:
         clear_caches(field, field.small + field.full)
     runner = Runner(recipe, context, state, narrator, stop.check)

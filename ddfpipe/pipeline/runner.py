@@ -17,7 +17,7 @@ from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
 from ddfpipe.pipeline.housekeeping import set_aside
 from ddfpipe.pipeline.stage import Recipe, Stage, StageResult
-from ddfpipe.pipeline.state import Current, Record, RunState, file_states
+from ddfpipe.pipeline.state import Current, FileState, Record, RunState, file_states
 from ddfpipe.pipeline.usage import Usage, versions
 
 
@@ -81,6 +81,8 @@ class Runner:
         try:
             self.state.forget(stage.name)
             self.state.set_current(current)
+            if before is not None and stage.resumes:
+                self._remove(before, keep=())
             usage = Usage()
             fingerprints = self.judge.fingerprints(stage)
             result = stage.run(self.context, stage.job)
@@ -89,7 +91,7 @@ class Runner:
         except BaseException as error:
             raise self._failure(stage, current, error) from error
         if before is not None:
-            self._remove_outdated(before, record)
+            self._remove(before, keep=record.outputs)
         return record
 
     def _record(self, stage: Stage, result: StageResult, usage: Usage,
@@ -121,7 +123,7 @@ class Runner:
         told = explain(stage, error)
         current.outcome = "stopped" if isinstance(told, StopRequested) else "failed"
         current.error = str(told)
-        if current.outcome == "failed":
+        if current.outcome == "failed" and not stage.resumes:
             try:
                 set_aside(stage, current.started, self.context.workdir)
             except OSError as trouble:
@@ -133,9 +135,9 @@ class Runner:
         self.audience.fail(stage, told, details)
         return told
 
-    def _remove_outdated(self, before: Record, now: Record) -> None:
-        """Remove what the earlier run of a stage made and this one did not make again."""
-        kept = {state.path for state in now.outputs}
+    def _remove(self, before: Record, keep: tuple[FileState, ...]) -> None:
+        """Remove what the earlier run of a stage made, apart from what this one made again."""
+        kept = {state.path for state in keep}
         for state in before.outputs:
             if state.path not in kept:
                 (self.context.workdir / state.path).unlink(missing_ok=True)

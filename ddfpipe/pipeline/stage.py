@@ -35,6 +35,8 @@ class Stage:
     settings: options that the engine knows from its construction and that change the outcome.
     files, ms: what it reads of the user's: files, measurement sets.
     group: the part of the recipe that it belongs to.
+    resumes: the engine goes on from whole products of its own that an interrupted run left, and
+        knows by itself whether they fit.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Stage:
     files: tuple[Path, ...] = ()
     ms: tuple[Path, ...] = ()
     group: str = ""
+    resumes: bool = False
 
     def identity(self) -> dict[str, Any]:
         """The job and the settings as JSON values.
