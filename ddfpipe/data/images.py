@@ -11,6 +11,7 @@ FITS: Pence et al. 2010, A&A 524, A42; celestial coordinates: Calabretta & Greis
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,9 +250,11 @@ def read_image(path: Path | str) -> FitsImage:
 
     path = Path(path)
     try:
-        with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-            header = hdus[0].header.copy()
-            info = hdus[0].fileinfo()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of truncation: it is an error below
+            with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+                header = hdus[0].header.copy()
+                info = hdus[0].fileinfo()
     except FileNotFoundError as err:
         raise ImagingError(f"{path}: there is no such image.") from err
     except (OSError, ValueError) as err:

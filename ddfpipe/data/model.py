@@ -144,7 +144,7 @@ def _spectrum_at(band_freq: np.ndarray, flux: np.ndarray, freq: float) -> np.nda
     low, high = flux[upper - 1].astype(float), flux[upper].astype(float)
     f_low, f_high = band_freq[upper - 1], band_freq[upper]
     inside = np.clip((freq - f_low) / (f_high - f_low), 0.0, 1.0)
-    out = low + inside * (high - low)
+    out = (1.0 - inside) * low + inside * high
     same = low * high > 0.0
     slope = np.zeros_like(out)
     slope[same] = np.log(high[same] / low[same]) / np.log(f_high / f_low)

@@ -122,11 +122,11 @@ def _joined(edges: list[list[float]], label: str, path: Path) -> np.ndarray:
 
 def _open(path: Path | str):
     """Shapes of a ds9 region file; SkyModelError when it cannot be understood."""
-    import pyregion
-
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # pyregion uses deprecated names of pyparsing
+            import pyregion
+
             shapes = pyregion.open(str(path))
     except Exception as err:  # pyregion and pyparsing raise many kinds
         raise SkyModelError(f"{path}: not a readable ds9 region file ({err}).") from err
