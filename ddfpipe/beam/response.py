@@ -127,6 +127,7 @@ class LofarBeam:
             self._telescope.station_response(when, self._stations, freqs, d, aims[1], aims[2])[0]
             for d in towards
         ])
+        jones = np.nan_to_num(jones, nan=0.0)
         dead = ~(np.abs(np.linalg.det(jones[0])) > 0)
         jones[:, dead] = 0.0
         jones[0, dead] = np.eye(2)

@@ -65,7 +65,7 @@ def earth_poles(rotation: np.ndarray) -> np.ndarray:
 
 
 def itrf_directions(rotation: np.ndarray, lmn: np.ndarray) -> np.ndarray:
-    """Unit vectors (time, src, 3) in ITRF of sources with direction cosines (src, 3), n - 1 last."""
+    """ITRF unit vectors (time, src, 3) of sources with direction cosines (src, 3), n - 1 last."""
     vectors = lmn + np.array([0.0, 0.0, 1.0])
     return np.einsum("tji,sj->tsi", rotation, vectors)
 

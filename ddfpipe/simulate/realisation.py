@@ -84,15 +84,18 @@ class Realisation:
 
     @cached_property
     def tec(self) -> np.ndarray | None:
-        """Slant TEC (time, ant, src) in TECU, or None without an ionosphere."""
+        """Slant TEC (time, ant, src) in TECU, less `centre_removed` times that of the phase centre;
+        None without an ionosphere."""
         spec = self.spec.ionosphere
         if spec.diffractive_km <= 0:
             return None
         lay = self.layout
         screen = make_screen(spec, float(lay.times[0]), random_stream(self.spec.seed, "screen"))
-        directions = itrf_directions(lay.rotation, self.lmn)
+        towards = np.concatenate([np.zeros((1, 3)), self.lmn])
+        directions = itrf_directions(lay.rotation, towards)
         east, north, slant = pierce_points(lay.positions, directions, spec.height_km * 1e3)
-        return screen.vertical(east, north, lay.times) * slant
+        tec = screen.vertical(east, north, lay.times) * slant
+        return tec[..., 1:] - spec.centre_removed * tec[..., :1]
 
     @cached_property
     def station_noise(self) -> np.ndarray:

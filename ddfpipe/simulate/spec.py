@@ -91,6 +91,8 @@ class Ionosphere:
         2016: 3 to 30 km over LOFAR); 0 for no ionosphere.
     height_km, wind_m_s, wind_pa_deg: height, speed, and where it blows to (from north to east).
     outer_km: outer scale; pixel_km, npix: grid of the periodic screen.
+    centre_removed: fraction of each station's TEC towards the phase centre that an earlier
+        direction-independent calibration has taken out of all directions (0: raw data).
     """
 
     diffractive_km: float = 0.0
@@ -100,6 +102,7 @@ class Ionosphere:
     outer_km: float = 300.0
     pixel_km: float = 0.5
     npix: int = 2048
+    centre_removed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,7 @@ def check(spec: SimulationSpec) -> None:
         (obs.hours * 3600 >= obs.blocks * obs.slots * obs.interval_s * 0.999 or obs.blocks == 1,
          "observation.hours is too short for blocks * slots * interval_s"),
         (1 <= obs.small_list, "observation.small_list must be at least 1"),
+        (spec.ionosphere.npix >= 64, "ionosphere.npix must be at least 64"),
         (spec.sky.n_sources >= 0 and spec.sky.n_gaussian <= spec.sky.n_sources,
          "sky.n_gaussian must not exceed sky.n_sources"),
         (0 <= spec.noise.flag_random < 1 and 0 <= spec.noise.flag_slots < 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 from pathlib import Path
 
@@ -23,9 +24,11 @@ def _telescope(path: Path):
     """
     import casacore  # noqa: F401
 
-    folder = Path(sys.prefix) / "share" / "everybeam"
-    if folder.is_dir():
-        os.environ.setdefault("EVERYBEAM_DATADIR", str(folder))
+    for prefix in (sys.prefix, site.getuserbase() or sys.prefix, "/usr/local", "/usr"):
+        folder = Path(prefix) / "share" / "everybeam"
+        if (folder / "HamakerHBACoeff.h5").is_file():
+            os.environ.setdefault("EVERYBEAM_DATADIR", str(folder))
+            break
     import everybeam
 
     try:
@@ -61,6 +64,7 @@ def station_beam(
     tiles point.  Returns complex64 (time, ant, src, chan): the mean of the array factors of the
     two hands over that of the phase centre; or, when `full`, (time, ant, src, chan, 2, 2):
     J0^-1 J, where J is the Jones matrix with the element beam and J0 that of the phase centre.
+    Stations without working elements have a beam of zero.
     """
     telescope = _telescope(path)
     directions = itrf_directions(layout.rotation, lmn)
@@ -73,18 +77,20 @@ def station_beam(
         when = np.array([time])
 
         def jones(direction: np.ndarray) -> np.ndarray:
-            return telescope.station_response(when, stations, freq, direction, station, tile)[0]
+            found = telescope.station_response(when, stations, freq, direction, station, tile)[0]
+            return np.nan_to_num(found, nan=0.0)
 
         def factor(direction: np.ndarray) -> np.ndarray:
             both = telescope.array_factor(when[0], stations, freq, direction, station, tile)
-            return 0.5 * (both[..., 0, 0] + both[..., 1, 1])
+            return np.nan_to_num(0.5 * (both[..., 0, 0] + both[..., 1, 1]), nan=0.0)
 
         if full:
-            inverse = np.linalg.inv(jones(centre))
+            inverse = np.linalg.pinv(jones(centre))  # zero for a dead station
             for s in range(len(lmn)):
                 out[t, :, s] = inverse @ jones(directions[t, s])
         else:
             reference = factor(centre)
+            reference[reference == 0] = np.inf  # a dead station stays zero
             for s in range(len(lmn)):
                 out[t, :, s] = factor(directions[t, s]) / reference
     return out

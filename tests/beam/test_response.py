@@ -91,6 +91,28 @@ def test_full_scalar_is_the_root_mean_power(observed):
     np.testing.assert_allclose(np.abs(scalar) ** 2, power, rtol=1e-5)
 
 
+def test_dead_station_has_no_response(observed, tmp_path):
+    import shutil
+
+    from casacore.tables import table
+
+    path, layout = observed
+    copy = tmp_path / "dead.ms"
+    shutil.copytree(path, copy)
+    fields = table(f"{copy}/LOFAR_ANTENNA_FIELD", readonly=False, ack=False)
+    flags = fields.getcell("ELEMENT_FLAG", 1)
+    fields.putcell("ELEMENT_FLAG", 1, np.ones_like(flags))
+    fields.close()
+    lmn = np.array([[0.0, 0.0, 0.0], [0.0, 0.02, -0.0002]])
+    for full in (False, True):
+        beam = LofarBeam(copy, "full" if full else "array_factor")
+        found = np.abs(beam.response(**around(layout, 0.0, 1.1)))
+        assert np.all(found[:, :, 1] == 0) and np.all(found[:, :, [0, 2, 3]] > 0.5)
+        simulated = np.abs(station_beam(copy, layout, lmn, FREQS, full))
+        assert np.all(simulated[:, 1] == 0) and np.all(np.isfinite(simulated))
+        assert np.all(simulated[:, 0].max(axis=(-2, -1) if full else -1) > 0.5)
+
+
 def test_threads_share_a_beam(observed):
     path, layout = observed
     beam = make_beam("LOFAR", path)

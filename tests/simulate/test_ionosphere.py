@@ -7,9 +7,8 @@ import numpy as np
 from ddfpipe.simulate import geometry
 from ddfpipe.simulate.ionosphere import REFERENCE_FREQ, make_screen
 from ddfpipe.simulate.run import make_layout
-from ddfpipe.simulate.spec import Ionosphere
+from ddfpipe.simulate.spec import Ionosphere, StationErrors, update
 from ddfpipe.simulate.stationerrors import station_jones
-from ddfpipe.simulate.spec import StationErrors
 from ddfpipe.units import DEGREE, TEC_PHASE
 
 from .conftest import SMALL
@@ -80,6 +79,22 @@ def test_core_fields_see_nearly_the_same(small):
     names = list(truth.arrays["station"])
     remote = np.std(phase[:, ear0] - phase[:, names.index("RS210HBA")])
     assert 0 < core < 0.3 * remote
+
+
+def test_earlier_calibration_takes_the_centre_out():
+    """With all of the centre's TEC removed, a source there has none; others keep differences."""
+    from ddfpipe.simulate.realisation import Realisation
+    from ddfpipe.simulate.sky import Source
+
+    layout, _, _ = make_layout(SMALL)
+    sources = [Source("centre", layout.ra0, layout.dec0, 1.0),
+               Source("off", layout.ra0, layout.dec0 + DEGREE, 1.0)]
+    raw = Realisation(SMALL, layout, sources).tec
+    removed = update(SMALL, {"ionosphere": {"centre_removed": 1.0}})
+    rest = Realisation(removed, layout, sources).tec
+    assert np.abs(rest[..., 0]).max() < 1e-12 < 1e-4 < np.abs(raw[..., 0]).max()
+    np.testing.assert_allclose(rest[..., 1], raw[..., 1] - raw[..., 0], atol=1e-12)
+    assert np.abs(rest[..., 1]).max() > 1e-4
 
 
 def test_station_errors_have_their_size_and_keep_their_realisation():

@@ -67,6 +67,35 @@ def test_data_are_the_direct_sum(unsmeared, index):
     assert np.abs(read(ms, "DATA") - read(ms, "CLEAN_DATA")).max() > 0.3 * scale
 
 
+@pytest.mark.parametrize("beam", ["array_factor", "full"])
+def test_beam_is_in_both_columns(beam, tmp_path):
+    """V = J_p (sum_s coherency B_ps B_qs^H) J_q^H; the ionosphere is in B of DATA only."""
+    spec = variant(beam=beam, smearing=False, noise={"sample_jy": 0.0, "rfi_jy": 0.0},
+                   sky={"n_gaussian": 0, "extended_jy": 0.0},
+                   observation={"blocks": 2, "slots": 1, "n_ms": 1})
+    made = simulate(spec, tmp_path / "out", threads=1)
+    truth = read_truth(tmp_path / "out")
+    ms = made.ms[0]
+    t = np.searchsorted(truth.arrays["time"], read(ms, "TIME"))
+    p, q = read(ms, "ANTENNA1"), read(ms, "ANTENNA2")
+    freq = truth.arrays["freq_0"]
+    phase = 2 * np.pi * (read(ms, "UVW") @ truth.arrays["source_lmn"].T)[..., None]
+    coherency = fluxes(truth.sources, freq) * np.exp(1j * phase * freq / SPEED_OF_LIGHT)
+    jones = truth.station_jones(0)
+    for column, gain in (("DATA", truth.direction_gains(0)),
+                         ("CLEAN_DATA", truth.arrays["beam_0"])):
+        if gain.ndim == 4:
+            gain = gain[..., None, None] * np.eye(2)
+        both = gain[t, p] @ gain[t, q].conj().swapaxes(-1, -2)
+        wanted = np.einsum("rsc,rscij->rcij", coherency, both)
+        if column == "DATA":
+            wanted = jones[t, p] @ wanted @ jones[t, q].conj().swapaxes(-1, -2)
+        found = read(ms, column)
+        assert np.abs(found - wanted.reshape(found.shape)).max() < 1e-5 * np.abs(wanted).max()
+    size = np.abs(truth.arrays["beam_0"]).max(axis=(0, 1, 3))
+    assert size.min() < 0.97  # sources up to 1.5 degrees away
+
+
 def test_smearing_is_the_mean_over_the_cell(model_file, tmp_path):
     """Brute force: the Earth's true orientation (casacore) inside each cell."""
     line = "far, POINT, 14:10:00.0, +52.15.00.0, 1.5, [0.0], true, 144e6"
