@@ -162,8 +162,11 @@ def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
         decisions = Judge(state, field.workdir).decide(recipe, control.restart)
         if end == CLEANUP:
             raise StopRequested("ended after cleanup, as exitafter asks")
-        if all(decision.done for decision in decisions):
-            print(f"all {len(decisions)} stages are done")
+        wanted = decisions[: recipe.index(end) + 1] if end else decisions
+        if all(decision.done for decision in wanted):
+            print(f"all {len(wanted)} stages are done already")
+            if end:
+                raise StopRequested(f"ended after {end}, as exitafter asks")
         else:
             (check or check_data)(field)
             _run_stages(field, recipe, decisions, end, state, stop,

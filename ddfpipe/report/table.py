@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 
 
 def table(rows: Sequence[Sequence[str]], heads: Sequence[str], right: Sequence[int] = ()) -> str:
-    """Columns aligned with two spaces between; the last one is cut to the terminal's width.
+    """Columns aligned with two spaces between; on a terminal the last one is cut to its width.
 
     right: numbers of the columns that are aligned to the right.
     """
     widths = [
         max(len(str(row[i])) for row in (heads, *rows)) for i in range(len(heads) - 1)
     ]
-    room = max(20, shutil.get_terminal_size((120, 25)).columns - sum(widths) - 2 * len(widths))
+    room = None
+    if sys.stdout.isatty():
+        room = max(20, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
     lines = []
     for row in (heads, *rows):
         cells = [
@@ -22,6 +25,6 @@ def table(rows: Sequence[Sequence[str]], heads: Sequence[str], right: Sequence[i
             for i, width in enumerate(widths)
         ]
         last = str(row[-1])
-        cells.append(last if len(last) <= room else last[: room - 3] + "...")
+        cells.append(last if room is None or len(last) <= room else last[: room - 3] + "...")
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
