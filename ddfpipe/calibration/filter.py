@@ -11,6 +11,8 @@ filter in information form; Tasse 2014, arXiv:1410.8706, Smirnov & Tasse 2015), 
 own solution instead of once.  The prior covariance used is λ P⁻ + (1 - λ) <P⁻>, <P⁻> the running
 mean.  Backward: Rauch-Tung-Striebel, x_t += G (x_(t+1) - x⁻_(t+1)), P_t += G (P_(t+1) - P⁻_(t+1)) Gᵀ,
 G = P_t Φᵀ (P⁻_(t+1))⁻¹, over windows of a few correlation times.
+
+Amplitudes change slowly and are filtered one by one (AmplitudeFilter), forward only.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ class Array:
 @dataclass
 class IntervalResult:
     """One solved interval.  log_amp, phase, error (rad): (n_ant, n_dir); amp_mean: (n_dir,);
-    flag: (n_ant,) bool; chi2 over the baselines used, count complex samples."""
+    flag: (n_ant,) bool; chi2 over the baselines used, count complex samples; baseline_chi2 and
+    baseline_count: (n_bl,) float32 and int64."""
 
     edge: np.ndarray
     log_amp: np.ndarray
@@ -78,6 +81,8 @@ class IntervalResult:
     sweeps: int
     restarted: bool
     covariance: np.ndarray | None
+    baseline_chi2: np.ndarray
+    baseline_count: np.ndarray
     error: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
@@ -87,6 +92,39 @@ def station_sums(values: np.ndarray, array: Array) -> np.ndarray:
     np.add.at(out, array.ant1[array.cross], values[array.cross])
     np.add.at(out, array.ant2[array.cross], values[array.cross])
     return out
+
+
+class AmplitudeFilter:
+    """Slow log-amplitudes: a scalar filter for each station and direction.
+
+    Departures from the mean of a direction are an Ornstein-Uhlenbeck process with standard
+    deviation `sigma` and correlation time `time` in s (0: no memory).  mean, variance: (n_ant,
+    n_dir), the prior of the next fit.
+    """
+
+    def __init__(self, sigma: float, time: float, shape: tuple[int, int]) -> None:
+        self.sigma, self.time = sigma, time
+        self.mean, self.variance = np.zeros(shape), np.full(shape, sigma**2)
+        self._before: float | None = None
+
+    def predict(self, centre: float) -> None:
+        """Move the prior to the interval at `centre` (s)."""
+        if self._before is not None:
+            step = max(centre - self._before, 0.0)
+            alpha = np.exp(-step / self.time) if self.time > 0 else 0.0
+            self.mean = alpha * self.mean
+            self.variance = alpha**2 * self.variance + (1 - alpha**2) * self.sigma**2
+        self._before = centre
+
+    def update(self, fit: LogGains, seen: np.ndarray) -> None:
+        """Take over what a fit found for the stations seen, (n_ant,) bool.
+
+        The mean over stations belongs to the direction, not to them.
+        """
+        departure = fit.log_amp - fit.log_amp[seen].mean(axis=0)
+        self.mean = np.where(seen[:, None], departure, self.mean)
+        self.variance = np.where(seen[:, None], np.minimum(fit.amp_variance, self.variance),
+                                 self.variance)
 
 
 class FilterChain:
@@ -109,7 +147,10 @@ class FilterChain:
         self.warm = False
         if start is not None:
             self._adopt(*start)
-        self.sigma = PHASE_ONLY_SIGMA if options.phase_only else options.amplitude_prior
+        self.amplitude = AmplitudeFilter(
+            PHASE_ONLY_SIGMA if options.phase_only else options.amplitude_prior,
+            options.amplitude_time if options.solver == "KAFCA" else 0.0,
+            (array.n_ant, self.n_dir))
         self.latest: IntervalResult | None = None
         self.state: tuple[np.ndarray, np.ndarray, float] | None = None
         self.mean_prior: np.ndarray | None = None
@@ -154,6 +195,7 @@ class FilterChain:
         """Filter one interval with edges `edge` (2,) in s."""
         centre = float(np.mean(edge))
         mean, covariance = self._predict(centre)
+        self.amplitude.predict(centre)
         prior = np.empty(covariance.shape)
         if not invert_each(np.ascontiguousarray(covariance), prior).all():
             raise SolveError("the prior covariance of the phases is singular: two directions "
@@ -173,8 +215,10 @@ class FilterChain:
                 fit, chi2 = other, other_chi2
         posterior = np.empty(prior.shape)
         invert_each(fit.precision, posterior)
+        amp_mean = fit.log_amp[seen > 0].mean(axis=0) if count else fit.amp_mean
         result = IntervalResult(np.asarray(edge, np.float64), fit.log_amp, fit.phase,
-                                fit.amp_mean, seen == 0, chi2, count, sweeps, restarted, None)
+                                amp_mean, seen == 0, chi2, count, sweeps, restarted, None,
+                                self._baselines(stats, fit).astype(np.float32), stats.count)
         self._remember(result, posterior, centre, stats, fit, seen)
         return result
 
@@ -192,8 +236,9 @@ class FilterChain:
                                          max_sweeps=options.max_sweeps,
                                          tolerance=options.tolerance, use=self.use)
             start = self._from_complex(stats, gains, mean, covariance)
-        fit, polished = polish(stats, self.array.lookup, start, amplitude_sigma=self.sigma,
-                               prior=prior, prior_mean=mean, temper=self.hyper.temper,
+        fit, polished = polish(stats, self.array.lookup, start, amp_variance=self.amplitude.variance,
+                               amp_shift=self.amplitude.mean, prior=prior, prior_mean=mean,
+                               temper=self.hyper.temper,
                                max_sweeps=MOST_SWEEPS * options.n_iter, tolerance=options.tolerance,
                                use=self.use)
         return fit, swept + polished
@@ -210,17 +255,20 @@ class FilterChain:
         log_amp = np.log(np.clip(np.abs(gains), 0.05, 20.0))
         amp_mean = np.average(log_amp[seen], axis=0) if seen.any() else np.zeros(self.n_dir)
         # Shrink noisy amplitudes as their prior would: a faint direction may start anywhere.
-        share = self.sigma**2 / (self.sigma**2 + 1 / np.maximum(information, 1e-12))
-        return LogGains(amp_mean + share * (log_amp - amp_mean), phase, amp_mean,
+        variance, expected = self.amplitude.variance, amp_mean + self.amplitude.mean
+        share = variance / (variance + 1 / np.maximum(information, 1e-12))
+        return LogGains(expected + share * (log_amp - expected), phase, amp_mean,
                         np.empty(covariance.shape))
 
     def _chi2(self, stats: BlockStatistics, fit: LogGains) -> float:
-        each = chi_squared(stats, fit.gains, self.array.ant1, self.array.ant2)
-        return float(each[self.use].sum())
+        return float(self._baselines(stats, fit)[self.use].sum())
+
+    def _baselines(self, stats: BlockStatistics, fit: LogGains) -> np.ndarray:
+        return chi_squared(stats, fit.gains, self.array.ant1, self.array.ant2)
 
     def _station_chi2(self, stats: BlockStatistics, fit: LogGains,
                       seen: np.ndarray) -> np.ndarray:
-        each = chi_squared(stats, fit.gains, self.array.ant1, self.array.ant2)
+        each = self._baselines(stats, fit)
         total = station_sums(np.where(self.use, each, 0.0), self.array)
         return np.where(seen > 0, total / np.maximum(seen, 1), np.nan)
 
@@ -243,6 +291,7 @@ class FilterChain:
         if result.count:
             self.usual = (self.usual + [self._station_chi2(stats, fit, seen)])[-USUAL:]
             self.latest = result
+            self.amplitude.update(fit, seen > 0)
         self.state = (result.phase, posterior, centre)
         if self.options.solver == "CohJones" or not self.options.smooth:
             self.done.append(result)

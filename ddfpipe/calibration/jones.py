@@ -231,7 +231,9 @@ class JonesSolver:
                "error": np.empty((n_block, self.n_ant, 4)),
                "flag": np.empty((n_block, self.n_ant), bool),
                "chi2": np.full(n_block, np.nan), "count": np.zeros(n_block, np.int64),
-               "sweeps": np.zeros(n_block, np.int64), "scale": np.ones(n_block)}
+               "sweeps": np.zeros(n_block, np.int64), "scale": np.ones(n_block),
+               "baseline_chi2": np.zeros((n_block, len(self.ant1)), np.float32),
+               "baseline_count": np.zeros((n_block, len(self.ant1)), np.int64)}
         for block in range(n_block):
             stats = jones_statistics(model, data, weight, np.flatnonzero(chan_block == block),
                                      self.executor)
@@ -259,6 +261,8 @@ class JonesSolver:
             other = self._fit(stats, identity, options.max_sweeps)
             if other[2] < chi2:
                 jones, variance, chi2, sweeps = other
+        row["baseline_chi2"][block] = jones_chi_squared(stats, jones, self.ant1, self.ant2)
+        row["baseline_count"][block] = stats.count
         flag = ~np.isfinite(variance).all(axis=1)
         row["scale"][block] = scale = self._normalise(jones, flag)
         if count:
@@ -297,7 +301,8 @@ class JonesSolver:
 
         error: see `GainTable.error`; infinite where flagged.  diagnostics: "time_edges"
         (n_time, 2), "chi2" and "count" (n_time, n_chan), "sweeps" (n_time, n_chan), "scale"
-        (n_time, n_chan) the mean amplitude that was divided out.  Raises SolveError when no
+        (n_time, n_chan) the mean amplitude that was divided out, "baseline_chi2" and
+        "baseline_count" (n_time, n_chan, n_bl).  Raises SolveError when no
         interval was added.
         """
         if not self._rows:
@@ -311,4 +316,6 @@ class JonesSolver:
         flag = np.broadcast_to(stack("flag")[:, :, :, None, None], gains.shape).copy()
         return gains, error, flag, {"time_edges": stack("edge"), "chi2": stack("chi2"),
                                     "count": stack("count"), "sweeps": stack("sweeps"),
-                                    "scale": stack("scale")}
+                                    "scale": stack("scale"),
+                                    "baseline_chi2": stack("baseline_chi2"),
+                                    "baseline_count": stack("baseline_count")}

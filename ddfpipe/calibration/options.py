@@ -25,6 +25,9 @@ class SolverOptions:
     phase_only: amplitudes are held at one.
     amplitude_prior: standard deviation of the natural logarithm of an amplitude about the mean
         over stations of its direction.
+    amplitude_time: correlation time in s of those departures; gains of amplifiers and errors of
+        the beam model change over hours, and a long memory leaves amplitudes few chances to
+        take up flux that the model lacks.
     amplitude_mean: "one" divides out that mean, so that an incomplete or decohered model cannot
         rescale the flux of the data; "free" keeps it (raw data against a model in Jy).
     max_sweeps: most complex sweeps of a cold start.
@@ -45,6 +48,7 @@ class SolverOptions:
     lambda_kf: float = 0.5
     phase_only: bool = False
     amplitude_prior: float = 0.05
+    amplitude_time: float = 3600.0
     amplitude_mean: str = "one"
     max_sweeps: int = 12
     tolerance: float = 0.1

@@ -7,7 +7,7 @@ N_p g_p), both divided by the temper F, a step solves
     [[Re T + Λ_a,  -Im T        ],  [da]     [Re y + Λ_a (m - a)      ]
      [Im T,         Re T + P⁻¹  ]]  [dφ]  =  [Im y + P⁻¹ (μ - φ)      ]
 
-where a_pd ~ N(m_d, 1/Λ_a) and φ_p ~ N(μ_p, P_p).  The mean log-amplitude m_d of a direction has a
+where a_pd ~ N(m_d + s_pd, 1/Λ_pd) (written above with s = 0) and φ_p ~ N(μ_p, P_p).  The mean log-amplitude m_d of a direction has a
 flat prior: it takes up a wrong flux of the model, in closed form after every sweep (a Newton step
 along it, then m_d = mean of a_pd), and is divided out of the result unless asked otherwise.
 
@@ -41,12 +41,15 @@ class LogGains:
 
     precision: (n_ant, n_dir, n_dir), inverse posterior covariance of the phases of each station
     given the other stations, Re T + P⁻¹.
+    amp_variance: (n_ant, n_dir), posterior variance of ln|g|, other directions held; None before
+    a fit.
     """
 
     log_amp: np.ndarray
     phase: np.ndarray
     amp_mean: np.ndarray
     precision: np.ndarray
+    amp_variance: np.ndarray | None = None
 
     @property
     def gains(self) -> np.ndarray:
@@ -55,8 +58,8 @@ class LogGains:
 
 
 @njit(cache=True, nogil=True)
-def _gradient(n_re, n_im, rhs, g, temper, log_amp, phase, mean, amp_precision, prior, prior_mean,
-              vector):
+def _gradient(n_re, n_im, rhs, g, temper, log_amp, phase, mean, amp_precision, amp_shift, prior,
+              prior_mean, vector):
     """Right-hand side of one station's step; see the module's text."""
     n_dir = g.size
     for d in range(n_dir):
@@ -81,7 +84,7 @@ def _gradient(n_re, n_im, rhs, g, temper, log_amp, phase, mean, amp_precision, p
         for e in range(n_dir):
             pull += prior[d, e] * (prior_mean[e] - phase[e])
         s = 2.0 / temper * np.conj(g[d]) * (rhs[d] - complex(vector[d], vector[n_dir + d]))
-        vector[d] = s.real + amp_precision * (mean[d] - log_amp[d])
+        vector[d] = s.real + amp_precision[d] * (mean[d] + amp_shift[d] - log_amp[d])
         vector[n_dir + d] = s.imag + pull
 
 
@@ -101,7 +104,7 @@ def _curvature(n_re, n_im, g, temper, amp_precision, prior, matrix, information)
             matrix[n_dir + d, n_dir + e] = z.real + prior[d, e]
             matrix[n_dir + d, e] = z.imag
             matrix[n_dir + e, d] = -z.imag
-        matrix[d, d] += amp_precision
+        matrix[d, d] += amp_precision[d]
         largest = max(largest, matrix[d, d], matrix[n_dir + d, n_dir + d])
     # Numerical floor of float32 statistics beside a very bright direction.
     for d in range(2 * n_dir):
@@ -120,7 +123,7 @@ def _take_step(vector, log_amp, phase, g):
 
 
 @njit(cache=True, nogil=True)
-def _shift_mean(log_amp, mean, seen, information, amp_precision):
+def _shift_mean(log_amp, mean, seen, information, amp_precision, amp_shift):
     """Move all amplitudes along their mean by a Newton step, then set the mean."""
     n_ant, n_dir = log_amp.shape
     n_seen = 0
@@ -134,7 +137,7 @@ def _shift_mean(log_amp, mean, seen, information, amp_precision):
     for d in range(n_dir):
         for p in range(n_ant):
             if seen[p]:
-                step[d] += amp_precision * (log_amp[p, d] - mean[d])
+                step[d] += amp_precision[p, d] * (log_amp[p, d] - amp_shift[p, d] - mean[d])
         for e in range(n_dir):
             information[d, e] *= 2.0
         largest = max(largest, information[d, d])
@@ -150,18 +153,20 @@ def _shift_mean(log_amp, mean, seen, information, amp_precision):
                 log_amp[p, d] += s
     for d in range(n_dir):
         total = 0.0
+        weight = 0.0
         for p in range(n_ant):
             if seen[p]:
-                total += log_amp[p, d]
-        mean[d] = total / n_seen
+                total += amp_precision[p, d] * (log_amp[p, d] - amp_shift[p, d])
+                weight += amp_precision[p, d]
+        mean[d] = total / weight
         for p in range(n_ant):
             if not seen[p]:
-                log_amp[p, d] = mean[d]
+                log_amp[p, d] = mean[d] + amp_shift[p, d]
 
 
 @njit(cache=True, nogil=True)
-def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precision, prior,
-           prior_mean, factors, refactor, seen, total):
+def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precision, amp_shift,
+           prior, prior_mean, factors, refactor, seen, total):
     """One Gauss-Seidel sweep: (predicted fall of χ² + priors, longest step).
 
     factors: (n_ant, 2 n_dir, 2 n_dir) Cholesky factors, made anew if refactor; the curvature
@@ -188,14 +193,15 @@ def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precisi
         used = assemble(a_re, a_im, c, use, g, h_re, h_im, lookup, p, n_re, n_im, rhs)
         seen[p] = used > 0
         if refactor:
-            _curvature(n_re, n_im, g[p], temper, amp_precision, prior[p], factors[p], information)
+            _curvature(n_re, n_im, g[p], temper, amp_precision[p], prior[p], factors[p],
+                       information)
             total += information
             if not cholesky(factors[p], 2 * n_dir):
                 factors[p, 0, 0] = -1.0
         if not factors[p, 0, 0] > 0.0:
             continue
-        _gradient(n_re, n_im, rhs, g[p], temper, log_amp[p], phase[p], mean, amp_precision,
-                  prior[p], prior_mean[p], vector)
+        _gradient(n_re, n_im, rhs, g[p], temper, log_amp[p], phase[p], mean, amp_precision[p],
+                  amp_shift[p], prior[p], prior_mean[p], vector)
         force[:] = vector
         cholesky_solve(factors[p], vector, 2 * n_dir)
         for d in range(2 * n_dir):
@@ -203,7 +209,7 @@ def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precisi
             longest = max(longest, abs(vector[d]))
         _take_step(vector, log_amp[p], phase[p], g[p])
         outer_products(g, h_re, h_im, p)
-    _shift_mean(log_amp, mean, seen, total.copy(), amp_precision)
+    _shift_mean(log_amp, mean, seen, total.copy(), amp_precision, amp_shift)
     return decrease, longest
 
 
@@ -231,12 +237,13 @@ def _posterior(a_re, a_im, c, use, lookup, temper, g, prior, precision):
 
 
 def polish(stats: BlockStatistics, lookup: np.ndarray, start: LogGains, *,
-           amplitude_sigma: float, prior: np.ndarray, prior_mean: np.ndarray, temper: float = 1.0,
-           max_sweeps: int = 24, tolerance: float = 0.1,
-           use: np.ndarray | None = None) -> tuple[LogGains, int]:
+           amp_variance: np.ndarray, amp_shift: np.ndarray, prior: np.ndarray,
+           prior_mean: np.ndarray, temper: float = 1.0, max_sweeps: int = 24,
+           tolerance: float = 0.1, use: np.ndarray | None = None) -> tuple[LogGains, int]:
     """Maximum a posteriori log-gains of one block from a start near enough: (result, sweeps).
 
-    amplitude_sigma: standard deviation of ln|g| about the mean of its direction.
+    amp_variance, amp_shift: (n_ant, n_dir), prior variance of ln|g| and its expected departure
+        from the mean of its direction.
     prior: (n_ant, n_dir, n_dir) float64, P⁻¹; prior_mean: (n_ant, n_dir), μ in rad.
     temper: F; use: (n_bl,) bool, baselines that take part.
     tolerance: ends when a sweep would lower the tempered χ² by less than this times the square
@@ -247,6 +254,7 @@ def polish(stats: BlockStatistics, lookup: np.ndarray, start: LogGains, *,
     log_amp, phase, mean = start.log_amp.copy(), start.phase.copy(), start.amp_mean.copy()
     n_ant, n_dir = phase.shape
     prior, prior_mean = np.ascontiguousarray(prior), np.ascontiguousarray(prior_mean)
+    amp_precision, amp_shift = 1.0 / amp_variance, np.ascontiguousarray(amp_shift)
     factors = np.zeros((n_ant, 2 * n_dir, 2 * n_dir))
     seen = np.zeros(n_ant, bool)
     total = np.zeros((n_dir, n_dir))
@@ -256,8 +264,8 @@ def polish(stats: BlockStatistics, lookup: np.ndarray, start: LogGains, *,
     for sweeps in range(1, max_sweeps + 1):
         before = np.concatenate([log_amp.ravel(), phase.ravel()])
         decrease, longest = _sweep(stats.a_re, stats.a_im, stats.c, take, lookup, temper, log_amp,
-                                   phase, mean, amplitude_sigma**-2, prior, prior_mean, factors,
-                                   longest > REFACTOR_STEP, seen, total)
+                                   phase, mean, amp_precision, amp_shift, prior, prior_mean,
+                                   factors, longest > REFACTOR_STEP, seen, total)
         if decrease < enough or sweeps == max_sweeps:
             break
         if mixer is None:
@@ -268,11 +276,19 @@ def polish(stats: BlockStatistics, lookup: np.ndarray, start: LogGains, *,
         mixed = mixer.mix(before, np.concatenate([log_amp.ravel(), phase.ravel()]))
         log_amp, phase = mixed.reshape(2, n_ant, n_dir).copy()
         if seen.any():
-            mean = log_amp[seen].mean(axis=0)
+            mean = np.average((log_amp - amp_shift)[seen], axis=0, weights=amp_precision[seen])
     result = LogGains(log_amp, phase, mean, np.empty(prior.shape))
+    result.amp_variance = 1.0 / _amp_diagonal(factors)
     _posterior(stats.a_re, stats.a_im, stats.c, take, lookup, temper, result.gains, prior,
                result.precision)
     return result, sweeps
+
+
+def _amp_diagonal(factors: np.ndarray) -> np.ndarray:
+    """(n_ant, n_dir) information on the amplitudes, the prior's included."""
+    n_dir = factors.shape[1] // 2
+    lower = np.tril(factors[:, :n_dir, :n_dir])
+    return np.einsum("pij,pij->pi", lower, lower)
 
 
 def _scale(factors: np.ndarray, n_dir: int) -> np.ndarray:

@@ -161,7 +161,8 @@ class DirectionalSolver:
         gains: (n_time, n_chan, n_ant, n_dir, n_hand) complex128; error: `GainTable.error`; flag:
         True for stations without data in that interval, whose gains are the filter's prediction.
         diagnostics: "time_edges" (n_time, 2); "chi2", "count", "sweeps", "restarted" (n_time,
-        n_chan, n_hand), χ² before smoothing; "flux_factor" (n_time, n_chan, n_dir, n_hand), the
+        n_chan, n_hand), χ² before smoothing; "baseline_chi2", "baseline_count" (n_time, n_chan,
+        n_bl, n_hand), the same by baseline, for imaging weights; "flux_factor" (n_time, n_chan, n_dir, n_hand), the
         square of the mean amplitude divided out (1: the model had the right flux);
         "hyperparameters", `Hyperparameters`; "tuning", trials and held-out χ² per sample.
         Raises SolveError when no interval was given.
@@ -188,6 +189,8 @@ class DirectionalSolver:
             "time_edges": np.array([r.edge for r in results[0]]),
             "chi2": collect(lambda r: r.chi2), "count": collect(lambda r: r.count),
             "sweeps": collect(lambda r: r.sweeps), "restarted": collect(lambda r: r.restarted),
+            "baseline_chi2": np.moveaxis(collect(lambda r: r.baseline_chi2), 2, -1),
+            "baseline_count": np.moveaxis(collect(lambda r: r.baseline_count), 2, -1),
             "flux_factor": np.moveaxis(np.exp(2 * collect(lambda r: r.amp_mean)), 2, -1),
             "hyperparameters": self.hyper,
             "tuning": {"trials": tuned.trials, "held_out_chi2": tuned.score} if tuned else None}
