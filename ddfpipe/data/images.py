@@ -236,7 +236,8 @@ def write_image(
                     out.write(plane[row:row + _WRITE_ROWS].astype(">f4").tobytes())
             out.write(b"\0" * (-out.tell() % _BLOCK))
     except OSError as err:
-        raise ImagingError(f"{path}: cannot be written ({err}); check disk and permissions.") from err
+        what = f"{path}: cannot be written ({err}); check disk and permissions."
+        raise ImagingError(what) from err
     return path
 
 
@@ -337,7 +338,7 @@ def grid_of_header(header: fits.Header, path: Path | str = "image") -> SkyGrid:
         # re-centred; away from the tangent point this is not exactly a SIN grid any more.
         if math.hypot(*shift) > 2.0:
             raise ImagingError(
-                f"{path}: reference pixel {crpix} is not the centre; cut-outs are not supported here."
+                f"{path}: reference pixel {crpix} is not the centre; cut-outs are refused."
             )
         start = SkyGrid(ra, dec, ny, nx, cell)
         new_ra, new_dec = start.radec(shift[0] * cell, -shift[1] * cell)

@@ -173,7 +173,7 @@ def load_model(path: Path | str) -> PixelModel:
         with np.load(path, allow_pickle=False) as z:
             version = int(z["version"])
             if version != VERSION:
-                raise SkyModelError(f"{path}: model format {version}; this program reads {VERSION}.")
+                raise SkyModelError(f"{path}: model format {version}; {VERSION} is known.")
             (ra, dec), (ny, nx) = z["centre"].tolist(), z["shape"].tolist()
             model = PixelModel(
                 SkyGrid(ra, dec, ny, nx, float(z["cell"])), z["freq"], z["index"], z["flux"]

@@ -115,7 +115,8 @@ def _numbers(text: str, path: Path, number: int) -> list[float]:
 def _joined(edges: list[list[float]], label: str, path: Path) -> np.ndarray:
     """(n, 2) corners of a closed chain of edges (x0, y0, x1, y1)."""
     chain = np.asarray(edges, float).reshape(-1, 4)
-    if len(chain) < 3 or not np.allclose(chain[:, 2:], np.roll(chain[:, :2], -1, axis=0), atol=2e-6):
+    following = np.roll(chain[:, :2], -1, axis=0)
+    if len(chain) < 3 or not np.allclose(chain[:, 2:], following, atol=2e-6):
         raise SkyModelError(f"{path}: the edges of facet {label!r} do not join up to a polygon.")
     return chain[:, :2]
 

@@ -118,7 +118,8 @@ def _gaussian(grid: SkyGrid, y: float, x: float, sigma: np.ndarray, angle: float
     """Rows, columns and shares of an elliptical Gaussian; its part outside the grid is lost."""
     sigma = np.maximum(sigma, 0.5)
     reach = math.ceil(4.0 * sigma.max())
-    rows, cols = np.mgrid[round(y) - reach:round(y) + reach + 1, round(x) - reach:round(x) + reach + 1]
+    rows, cols = np.mgrid[-reach:reach + 1, -reach:reach + 1] + np.array(
+        [round(y), round(x)])[:, None, None]
     dy, dx = rows - y, cols - x
     along = dy * math.cos(angle) - dx * math.sin(angle)
     across = dy * math.sin(angle) + dx * math.cos(angle)
@@ -263,6 +264,10 @@ def _format_angle(value: float, hours: bool) -> str:
     return f"{'-' if value < 0 else '+'}{first:02d}.{minutes:02d}.{seconds}"
 
 
+def _place(model: TextSkyModel, i: int) -> list[str]:
+    return [_format_angle(model.ra[i] % (2 * math.pi), True), _format_angle(model.dec[i], False)]
+
+
 def write_skymodel(path: Path | str, model: TextSkyModel) -> Path:
     """Write a text sky model that DP3, LSMTool and `read_skymodel` understand."""
     patches = any(model.patch)
@@ -271,14 +276,15 @@ def write_skymodel(path: Path | str, model: TextSkyModel) -> Path:
              "OrientationIsAbsolute\n"]
     for patch in dict.fromkeys(model.patch if patches else ()):
         i = model.patch.index(patch)
-        place = f"{_format_angle(model.ra[i] % (2 * math.pi), True)}, {_format_angle(model.dec[i], False)}"
+        place = ", ".join(_place(model, i))
         lines.append(f", , {patch}, {place}\n")
     for i in range(model.size):
         cells = [model.name[i], "GAUSSIAN" if model.gaussian[i] else "POINT"]
         cells += [model.patch[i]] if patches else []
-        cells += [_format_angle(model.ra[i] % (2 * math.pi), True), _format_angle(model.dec[i], False)]
+        cells += _place(model, i)
         cells += [f"{v:.9g}" for v in model.stokes[:, i]]
-        cells += [f"{model.frequency[i]:.12g}", "[" + ", ".join(f"{t:.9g}" for t in model.terms[i]) + "]",
+        terms = ", ".join(f"{t:.9g}" for t in model.terms[i])
+        cells += [f"{model.frequency[i]:.12g}", f"[{terms}]",
                   "true" if model.logarithmic[i] else "false"]
         cells += [f"{model.major[i] / ARCSEC:.9g}", f"{model.minor[i] / ARCSEC:.9g}",
                   f"{model.orientation[i] / DEGREE:.9g}", "true" if model.absolute[i] else "false"]

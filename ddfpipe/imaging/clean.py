@@ -25,7 +25,13 @@ import numpy as np
 
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.cleanoptions import CleanOptions, CleanResult
-from ddfpipe.imaging.convolve import add_box, fft_convolve_full, fft_convolve_same, ordered_map, split
+from ddfpipe.imaging.convolve import (
+    add_box,
+    fft_convolve_full,
+    fft_convolve_same,
+    ordered_map,
+    split,
+)
 from ddfpipe.imaging.minorcycle import clean_list
 from ddfpipe.imaging.multiscale import Scale, gather, make_scale, restricted
 from ddfpipe.imaging.noise import robust_noise
@@ -215,7 +221,9 @@ class _Cycle:
         """Clean at one scale and correct the residual; (boxes, positions in the list, flux)."""
         opt = self.options
         vals, score, headroom, peak = gathered
-        depth = opt.extended_depth if scale.size > 0.0 else max(opt.depth, min(2 * scale.outside, 0.7))
+        depth = opt.extended_depth
+        if scale.size == 0.0:
+            depth = max(opt.depth, min(2 * scale.outside, 0.7))
         # caution 1 goes to `depth`; smaller values go less deep and with a smaller gain.
         # A little below the level spares rounds that would each find a handful of components.
         stop = max(0.9 * threshold, peak * (1.0 - caution * (1.0 - depth)))

@@ -6,8 +6,8 @@ directions are sought that make
     J = Σ_i w_i d_i² / (W R²)  +  balance / K  Σ_k (W_k / W̄ - 1)²
 
 small: the first term wants directions near the flux (k-means, Lloyd 1982, IEEE Trans. Inf. Theory
-28, 129), the second equal flux in every cell.  w is the flux, capped at a fair share W / K, since no
-division makes a dominant source fainter.  After seeding, Lloyd steps alternate with moves of the
+28, 129), the second equal flux in every cell.  w is the flux, capped at a fair share W / K, since
+no division makes a dominant source fainter.  After seeding, Lloyd steps alternate with moves of the
 direction of the poorest cell into the richest one; a move stays if J falls.  No random numbers.
 """
 
@@ -69,7 +69,7 @@ def cluster_sources(
     centres = _improve(places, weight, centres, min_separation, balance)
     warnings = []
     if len(centres) < ndir:
-        warnings.append(f"only {len(centres)} of {ndir} directions: {places.shape[0]} usable sources"
+        warnings.append(f"only {len(centres)} of {ndir} directions: {len(places)} usable sources"
                         + (f", {min_separation:.4g} rad apart at least" if min_separation else ""))
     label = _nearest(lm, centres)
     total = np.bincount(label[good], flux[good], len(centres))
@@ -152,7 +152,8 @@ def _cost(places, weight, centres, balance) -> float:
 
 def _improve(places, weight, centres, min_separation, balance) -> np.ndarray:
     """Lloyd steps and moves from poor to rich cells while J falls."""
-    centres = _best(places, weight, balance, centres, _lloyd(places, weight, centres, min_separation))
+    rested = _lloyd(places, weight, centres, min_separation)
+    centres = _best(places, weight, balance, centres, rested)
     cost = _cost(places, weight, centres, balance)
     for _ in range(_MOVES):
         label = _nearest(places, centres)

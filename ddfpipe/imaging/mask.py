@@ -19,9 +19,10 @@ _ROWS = 512
 
 @dataclass(frozen=True)
 class Islands:
-    """Connected sets of pixels (8 neighbours): index (n,) i8 sorted y * nx + x; label (n,) i8 from 0
+    """Connected sets of pixels (8 neighbours).
 
-    in order of the first pixel; count; shape (ny, nx).
+    index (n,) i8 sorted y * nx + x; label (n,) i8 from 0 in order of the first pixel; count;
+    shape (ny, nx).
     """
 
     index: np.ndarray
@@ -256,6 +257,6 @@ def mask_warnings(mask: np.ndarray, valid: np.ndarray | None = None,
         return ["the mask is empty: nothing will be cleaned; lower the threshold"]
     share = count / max(total, 1)
     if share > limit:
-        return [f"the mask covers {100 * share:.0f} % of the image (more than {100 * limit:.0f} %): "
+        return [f"the mask covers {100 * share:.0f} % of the image (over {100 * limit:.0f} %): "
                 "artefacts are probably cleaned; raise the threshold"]
     return []

@@ -36,7 +36,7 @@ def _refresh(block, score, headroom, allow_negative, best, where):
 
 @njit(cache=True, nogil=True)
 def fit_spectrum(values, centre, norm, weight, slope, n_terms, out):
-    """Fit band values r_b by centre_b norm_b (a + c slope_b), inverse variances weight_b / centre_b.
+    """Fit band values r_b by centre_b norm_b (a + c slope_b), inverse variances weight/centre.
 
     All arguments (band,).  out_b = a + c slope_b, the intrinsic flux.  With n_terms 1 only `a` is
     fitted; with as many terms as bands the fit is exact.

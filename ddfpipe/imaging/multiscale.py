@@ -49,9 +49,10 @@ def default_scales(beam_pixels: float, largest_pixels: float) -> tuple[float, ..
 
 @dataclass(frozen=True)
 class PixelList:
-    """Usable pixels in row-major order: rows, cols (n,) i4; row_start (ny + 1,) i8; facet (n,) i2;
+    """Usable pixels in row-major order.
 
-    norm (band, n) f4 apparent over intrinsic flux.
+    rows, cols (n,) i4; row_start (ny + 1,) i8; facet (n,) i2; norm (band, n) f4, apparent over
+    intrinsic flux.
     """
 
     rows: np.ndarray
@@ -68,8 +69,9 @@ class PixelList:
 
 @dataclass(frozen=True)
 class Scale:
-    """One scale: kernel; patch (facet, band, p, p) f4 of k*k*PSF; centre (facet, band) f8;
+    """One scale of the deconvolution.
 
+    kernel: unit sum; patch (facet, band, p, p) f4 of k*k*PSF; centre (facet, band) f8;
     outside: largest |k*k*PSF| beyond the patch over its centre; pixels; coef (band, n) f4, see
     `minorcycle.clean_list`; tiles: (y0, y1, x0, x1, positions in the list) of used tiles.
     """
@@ -85,7 +87,7 @@ class Scale:
 
 
 def make_scale(size, psf, mask, facet_map, norm, weight, patch_half, threads) -> Scale | None:
-    """Prepare a scale; None when no pixel of the mask can hold it.  Arguments as in `deconvolve`."""
+    """Prepare a scale; None when no pixel of the mask can hold it (arguments: `deconvolve`)."""
     kernel = scale_kernel(size)
     pixels = _usable_pixels(mask, facet_map, norm, kernel, psf.shape[1], threads)
     if pixels.size == 0:

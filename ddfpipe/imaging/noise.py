@@ -71,7 +71,7 @@ def local_noise(
     """
     size, step = int(box[0]), int(box[1])
     if size < 8 or step < 1 or image.ndim != 2:
-        raise ImagingError(f"noise box {box}: the size must be 8 pixels or more, the step 1 or more.")
+        raise ImagingError(f"noise box {box}: the size must be 8 or more, the step 1 or more.")
     ny, nx = image.shape
     size = min(size, ny, nx)
     rows, cols = (_window_starts(n, size, step) for n in (ny, nx))

@@ -22,7 +22,8 @@ from ddfpipe.data.skymodel import (
 from ddfpipe.errors import SkyModelError
 from ddfpipe.units import ARCSEC, DEGREE
 
-HEAD = "FORMAT = Name, Type, Patch, Ra, Dec, I, SpectralIndex, LogarithmicSI, ReferenceFrequency='144e6'"
+HEAD = ("FORMAT = Name, Type, Patch, Ra, Dec, I, SpectralIndex, LogarithmicSI, "
+        "ReferenceFrequency='144e6'")
 
 
 def model_of(tmp_path, *lines, head=HEAD):
@@ -49,7 +50,8 @@ def test_models_of_other_programs(shared_data, tmp_path, name, count, gaussians)
     assert again.name == model.name and again.patch == model.patch
     assert np.abs(again.ra - model.ra).max() < 1e-10 and np.abs(again.dec - model.dec).max() < 1e-10
     assert np.allclose(again.flux(1.5e8), model.flux(1.5e8), rtol=1e-7)
-    assert np.allclose(again.major, model.major) and np.allclose(again.orientation, model.orientation)
+    assert np.allclose(again.major, model.major)
+    assert np.allclose(again.orientation, model.orientation)
 
 
 @pytest.mark.parametrize(("name", "flux"), [("3c48", 64.768), ("3c147", 66.738), ("3c286", 27.477)])
