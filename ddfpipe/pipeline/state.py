@@ -152,13 +152,6 @@ class RunState:
         """Remove the record of a stage, so that it counts as not done."""
         (self.folder / f"{stage}.json").unlink(missing_ok=True)
 
-    def recorded(self) -> list[str]:
-        """Names of all stages with a record, of whatever recipe."""
-        return sorted(
-            path.name.removesuffix(".json") for path in self.folder.glob("*.json")
-            if not path.name.startswith("_")
-        )
-
     # ------------------------------------------------------------------ what is at work
 
     def set_current(self, current: Current) -> None:

@@ -38,7 +38,7 @@ def at_work(place):
 
 
 def records(place):
-    return len(list((place.folder / "ddfpipe.state").glob("[!_]*.json")))
+    return len(list((place.folder / "ddfpipe.state").glob("[!_.]*.json")))
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_two_runs_in_one_directory(place):
 def test_a_stop_asked_for_before_the_start(place):
     with pytest.raises(StopRequested, match="SIGUSR1"):
         place.run(stop=StopFlag(asked_by="SIGUSR1"))
-    assert place.made == [] and RunState(place.folder).recorded() == []
+    assert place.made == [] and records(place) == 0
 
 
 def test_catch_signal_off_leaves_the_signal_deadly(place):
