@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from ddfpipe.units import DAY
+
 FIELD_SCALE = 0.03
 """Distance in rad over which `EarthFrame` samples the conversion."""
 
@@ -47,7 +49,11 @@ class EarthFrame:
 
     def rotation(self, time: float) -> np.ndarray:
         """Matrix (3, 3) from J2000 to ITRF vectors at `time` (MJD UTC, s)."""
-        self._measures.do_frame(self._measures.epoch("UTC", f"{float(time)!r}s"))
+        for epoch in (float(time) - 30 * DAY, float(time)):
+            # casacore extrapolates precession and nutation from a recent epoch, if there is one:
+            # 1e-9 rad that would depend on earlier questions.  A far epoch in between clears that.
+            self._measures.do_frame(self._measures.epoch("UTC", f"{epoch!r}s"))
+            self._convert(self._corners[0])
         converted = np.stack([self._convert(corner) for corner in self._corners])
         return np.linalg.solve(self._corners, converted).T
 

@@ -36,7 +36,13 @@ def earth_rotations(times: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
     axes = uvw_axes(ra0, dec0)
     out = np.empty((len(times), 3, 3))
     scale = 1e6  # metres: casacore rounds short baselines
+    far = dm.baseline("ITRF", f"{scale}m", "0m", "0m")
     for matrix, time in zip(out, times):
+        # casacore extrapolates precession and nutation from the last epoch that it worked out, if
+        # that is hours away at most, even one of another frame: results would depend, at 1e-9, on
+        # what was asked before.  Going far away first makes it work out the epoch itself.
+        dm.do_frame(dm.epoch("UTC", f"{float(time) - 30 * DAY!r}s"))
+        dm.measure(far, "J2000")
         dm.do_frame(dm.epoch("UTC", f"{float(time)!r}s"))
         for k in range(3):
             unit = ["0m"] * 3

@@ -151,6 +151,18 @@ def test_earth_frame_follows_casacore():
     assert np.linalg.norm(found - frame.itrf(time + 60, vectors), axis=1).min() > 200 * ARCSEC
 
 
+def test_directions_do_not_depend_on_earlier_questions():
+    """To the last bit: casacore alone would extrapolate from the epochs asked for before."""
+    times = 5026930937.7 + np.arange(0, 7200, 600.0)
+    frame = EarthFrame(np.array(geometry.CORE), (3.6, 0.87))
+    forwards = [frame.rotation(t) for t in times]
+    backwards = [frame.rotation(t) for t in times[::-1]][::-1]
+    np.testing.assert_array_equal(forwards, backwards)
+    rotations = geometry.earth_rotations(times, 3.6, 0.87)
+    again = geometry.earth_rotations(times[::-1], 3.6, 0.87)[::-1]
+    np.testing.assert_array_equal(rotations, again)
+
+
 def test_unit_beam(observed):
     path, layout = observed
     beam = make_beam("none", path)
