@@ -149,6 +149,7 @@ def simulate_like(spec: SimulationSpec, output: Path, threads: int, tell):
         spec, real, 0, template.freq, template.width, gains, threads, metadata
     )
     msio.put_tiled(path, {name: template.to_rows(grid) for name, grid in columns.items()})
+    msio.note_applied_beam(path, spec.beam, template.layout.ra0, template.layout.dec0)
     lists = run.write_lists(output, [path], 1)
     truth = run.write_truth(output, spec, real, template.stations,
                             [(path.name, template.freq, gains)])

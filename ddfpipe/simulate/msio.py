@@ -228,3 +228,23 @@ def put_tiled(path: Path, columns: dict[str, np.ndarray]) -> None:
     for name, values in columns.items():
         main.putcol(name, np.ascontiguousarray(values.reshape(-1, *values.shape[-2:])))
     main.close()
+
+
+APPLIED_BEAM = {"none": "None", "array_factor": "ArrayFactor", "full": "Full"}
+
+
+def note_applied_beam(path: Path, beam: str, ra0: float, dec0: float) -> None:
+    """Say in the data columns' keywords that the beam of the phase centre is taken out already.
+
+    These are the keywords by which DP3, everybeam and WSClean know; beam is that of the
+    specification, the direction in rad.
+    """
+    from casacore.tables import table
+
+    angles = {f"m{k}": {"value": float(x), "unit": "rad"} for k, x in enumerate((ra0, dec0))}
+    main = table(str(path), readonly=False, ack=False)
+    for column in {"DATA", "CLEAN_DATA"} & set(main.colnames()):
+        main.putcolkeyword(column, "LOFAR_APPLIED_BEAM_MODE", APPLIED_BEAM[beam])
+        direction = {"type": "direction", "refer": "J2000", **angles}
+        main.putcolkeyword(column, "LOFAR_APPLIED_BEAM_DIR", direction)
+    main.close()

@@ -146,6 +146,7 @@ def simulate(
         msio.create_ms(path, layout, stations, freq, width, scans, extra)
         gains = corruptions(spec, real, path, freq)
         msio.put_tiled(path, columns_of(spec, real, index, freq, width, gains, threads))
+        msio.note_applied_beam(path, spec.beam, layout.ra0, layout.dec0)
         paths.append(path)
         per_ms.append((path.name, freq, gains))
     lists = write_lists(output, paths, obs.small_list)

@@ -45,6 +45,16 @@ def read(path: Path, column: str) -> np.ndarray:
     return values
 
 
+def column_keywords(path: Path, column: str) -> dict:
+    """Keywords of a column of the main table."""
+    from casacore.tables import table
+
+    opened = table(str(path), ack=False)
+    values = opened.getcolkeywords(column)
+    opened.close()
+    return values
+
+
 def variant(spec: SimulationSpec = SMALL, **changes) -> SimulationSpec:
     """SMALL with nested changes."""
     return update(spec, changes)

@@ -13,7 +13,7 @@ from ddfpipe.simulate.sky import fluxes, lmn_of
 from ddfpipe.simulate.truth import read_truth
 from ddfpipe.units import ARCSEC, DEGREE, SPEED_OF_LIGHT
 
-from .conftest import SMALL, plain, read, variant
+from .conftest import SMALL, column_keywords, plain, read, variant
 
 
 def direct_sum(ms, truth, index, corrupted):
@@ -76,6 +76,10 @@ def test_beam_is_in_both_columns(beam, tmp_path):
     made = simulate(spec, tmp_path / "out", threads=1)
     truth = read_truth(tmp_path / "out")
     ms = made.ms[0]
+    keywords = column_keywords(ms, "DATA")
+    mode = {"array_factor": "ArrayFactor", "full": "Full"}[beam]
+    assert keywords["LOFAR_APPLIED_BEAM_MODE"] == mode
+    assert keywords["LOFAR_APPLIED_BEAM_DIR"]["m1"]["value"] == pytest.approx(50 * DEGREE)
     t = np.searchsorted(truth.arrays["time"], read(ms, "TIME"))
     p, q = read(ms, "ANTENNA1"), read(ms, "ANTENNA2")
     freq = truth.arrays["freq_0"]
