@@ -91,11 +91,6 @@ def parse_image_product(name: str | Path) -> ImageFile | None:
     return None
 
 
-def image_marker(root: str, major_cycles: int) -> str:
-    """The product without which the image was not made: restored, or dirty without cleaning."""
-    return image_product(root, "app_restored" if major_cycles else "dirty")
-
-
 def mask_of(image: str | Path) -> str:
     """Name of the mask made from an image file: ``<image>.mask.fits``."""
     return str(image) + MASK_SUFFIX

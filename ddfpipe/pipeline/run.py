@@ -250,10 +250,12 @@ def _cache_cleaner(field: Field, recipe: Recipe) -> Callable[[Stage], None]:
 
 
 def clear_caches(field: Field, ms: tuple[Path, ...]) -> None:
-    """Remove the cached copies of measurement sets; they are made again when needed."""
+    """Remove cached copies of measurement sets and cached images; they are made again if needed."""
     from ddfpipe.data.viscache import clear_caches as remove
+    from ddfpipe.engines.native.state import ImageCache
 
     remove(field.cache_dir, ms)
+    ImageCache(field.cache_dir).clear()
 
 
 def _finish(field: Field, recipe: Recipe, end: str | None) -> None:

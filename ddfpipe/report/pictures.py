@@ -111,7 +111,7 @@ def draw_solutions(path: Path, png: Path) -> None:
     """Draw phase and amplitude of a gain table against time: a line a station, a row a direction.
 
     Of several frequency intervals the middle one is drawn, of several correlations the first;
-    of many directions those spread over the list.  Phases refer to the first station.
+    of many directions those spread over the list.  Phases refer to the station with most gains.
     Raises SolveError if the file cannot be read.
     """
     from ddfpipe.data.solutions import load_table
@@ -122,22 +122,31 @@ def draw_solutions(path: Path, png: Path) -> None:
     hours = (table.time_edges.mean(axis=1) - table.time_edges[0, 0]) / 3600.0
     chosen = list(_spread(gains.shape[3], MAX_DIRECTIONS))
     stations = list(_spread(gains.shape[2], MAX_STATIONS))
+    plane = gains[:, channel, :, :, 0][:, :, chosen]
+    reference = int(np.isfinite(plane).sum(axis=(0, 2)).argmax())
+    highest = _top(np.abs(plane))
     figure, axes = _figure(10, 1.0 + 1.7 * len(chosen), rows=len(chosen), columns=2)
     for row, direction in enumerate(chosen):
-        plane = gains[:, channel, :, direction, 0]
-        phase = np.angle(plane * np.conj(plane[:, :1]))
-        for column, values in enumerate((phase, np.abs(plane))):
+        phase = np.angle(plane[:, :, row] * np.conj(plane[:, reference, row])[:, None])
+        for column, values in enumerate((phase, np.abs(plane[:, :, row]))):
             panel = axes[row, column]
             panel.plot(hours, values[:, stations], linewidth=0.6, marker=".", markersize=2)
             panel.tick_params(labelsize=7)
         axes[row, 0].set_ylim(-np.pi, np.pi)
+        axes[row, 1].set_ylim(0.0, highest)
         axes[row, 0].set_ylabel(f"direction {direction}", fontsize=8)
-    axes[0, 0].set_title(f"phase (rad) relative to {table.ant_names[0]}", fontsize=9)
-    axes[0, 1].set_title("amplitude", fontsize=9)
+    axes[0, 0].set_title(f"{path.parent.name}\nphase (rad) relative to "
+                         f"{table.ant_names[reference]}", fontsize=9)
+    axes[0, 1].set_title(f"{path.name}, {gains.shape[2]} stations\namplitude", fontsize=9)
     for column in range(2):
         axes[-1, column].set_xlabel("hours from the start", fontsize=8)
-    figure.suptitle(f"{path.parent.name}: {path.name}, {gains.shape[2]} stations", fontsize=9)
     _save(figure, png)
+
+
+def _top(amplitude: np.ndarray) -> float:
+    """Upper end of an axis of amplitudes: 2, or what all but a few wild ones need."""
+    values = amplitude[np.isfinite(amplitude)]
+    return max(2.0, 1.2 * float(np.percentile(values, 99.5))) if values.size else 2.0
 
 
 def _spread(count: int, most: int) -> Iterator[int]:
@@ -150,7 +159,7 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     if rows * columns == 1:
         return figure, figure.add_subplot()
@@ -162,4 +171,5 @@ def _save(figure, png: Path) -> None:
 
     png.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(png) as temporary:
-        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+        figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight",
+                       metadata={"Software": None})
