@@ -96,6 +96,8 @@ class SolveJob:
     pre_apply: DD solution sets that already corrupt the model.
     evolve_from: DD solution set that is the starting point and prior.
     update_weights: also estimate imaging weights from the residuals.
+    tie_amplitudes: divide out the stations' mean amplitude, so that an incomplete model cannot
+        change the flux scale of the data; False calibrates raw data to the model's Jy (DI only).
     """
 
     name: str
@@ -115,6 +117,7 @@ class SolveJob:
     pre_apply: tuple[str, ...] = ()
     evolve_from: str | None = None
     update_weights: bool = True
+    tie_amplitudes: bool = True
     decorrelation: bool = True
 
 

@@ -1,0 +1,5 @@
+"""The built-in engine: facet imaging on ducc0 and statistics-based gain solving, wheels only."""
+
+from .engine import NativeEngine
+
+__all__ = ["NativeEngine"]

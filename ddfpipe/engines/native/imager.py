@@ -1,0 +1,284 @@
+"""Make one image: weights, facets, PSFs, major cycles, products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...data import solutions
+from ...data.clusters import read_clusters
+from ...data.images import SkyGrid, read_image
+from ...data.model import PixelModel, load_model
+from ..base import ImageJob, ImageResult
+from ...errors import ImagingError, SkyModelError
+from ...imaging.clean import CleanOptions, deconvolve
+from ...imaging.facets import FacetSet, regular_facets, voronoi_facets
+from ...imaging.mask import auto_mask
+from ...imaging.multiscale import default_scales
+from ...imaging.noise import robust_noise
+from ...imaging.psf import fit_beam
+from ...naming import image_product
+from ...units import ARCSEC, DEGREE
+from .facetmaps import make_maps
+from .gainfield import GainField, load_gains
+from .operators import Operators, briggs
+from .products import Writer, band_mean, middle_facet, write_products
+from .solveweights import load_weights
+from .state import digest, gridding_key
+from .visibilities import Scratch, open_data
+
+MAX_FACET = 1.5 * DEGREE
+"""Widest facet: beyond it the beam and smearing of one centre no longer serve."""
+
+PSF_SIZES = (256, 1024)
+"""Smallest and largest PSF patch in pixels."""
+
+NOISE_BOX_BEAMS = 60
+"""Side in beams of the windows in which the automatic mask measures the local noise: larger than
+most extended sources, which would otherwise hide in a noise of their own making."""
+
+MAX_SCALE_BEAMS = 16
+"""Largest scale of the multi-scale clean, in beams."""
+
+
+def job_facets(job: ImageJob, phase_centre, workdir) -> FacetSet:
+    """Facets of a job: Voronoi cells of its cluster catalogue, or regular ones."""
+    cell = job.cell_arcsec * ARCSEC
+    if job.clusters is None:
+        return regular_facets(npix=job.npix, cell=cell, max_size_rad=MAX_FACET)
+    l, m = read_clusters(workdir / job.clusters).lm(*phase_centre)
+    if not np.all(np.isfinite(l)):
+        raise SkyModelError(
+            f"{job.clusters}: a direction lies more than 90 degrees from the phase centre"
+        )
+    return voronoi_facets(npix=job.npix, cell=cell, l=l, m=m, max_size_rad=MAX_FACET)
+
+
+def psf_size(facets: FacetSet) -> int:
+    """Side in pixels of the PSF patches: the largest facet's, within limits, and even."""
+    largest = max(max(f.ny, f.nx) for f in facets.facets)
+    size = int(np.clip(largest, *PSF_SIZES))
+    return min(size + size % 2, 2 * facets.npix)
+
+
+@dataclass
+class Picture:
+    """Arrays of an image in the making, on the grid `grid`.
+
+    residual : (band, y, x) float32 apparent Jy/beam
+    attenuation : (band, y, x) float32 apparent over intrinsic flux
+    norm : (band, y, x) float32 attenuation times smearing within the facet
+    psf : (facet, band, n, n) float32
+    mask : (y, x) bool of the last major cycle
+    """
+
+    grid: SkyGrid
+    model: PixelModel
+    residual: np.ndarray
+    attenuation: np.ndarray
+    norm: np.ndarray
+    psf: np.ndarray
+    mask: np.ndarray | None = None
+
+
+class Imager:
+    """One imaging job on the native engine."""
+
+    def __init__(self, engine, job: ImageJob, monitor):
+        self.engine, self.job, self.monitor = engine, job, monitor
+        self.workdir = engine.workdir
+
+    def run(self) -> ImageResult:
+        """Make the image and its products."""
+        with Scratch(self.engine.cache_dir / f"ddfpipe.scratch.{self.job.name}") as scratch:
+            operators = self._operators(scratch)
+            picture = self._first_picture(operators)
+            self._external = self._external_mask(picture.grid)
+            self._writer = Writer(self.job, self.workdir, picture.grid, operators.data.mean_freq)
+            dirty = band_mean(picture.residual, operators.data.band_weight)
+            cycles = self._major_cycles(operators, picture)
+            return write_products(self._writer, operators, picture, dirty, cycles)
+
+    # -- preparation -----------------------------------------------------------------------------
+
+    def _operators(self, scratch) -> Operators:
+        job, engine = self.job, self.engine
+        data = open_data(
+            job.vis, cache_dir=engine.cache_dir, solsdir=engine.solsdir, scratch=scratch,
+            weights=job.weights, weights_from=job.weights_from, n_bands=job.n_bands,
+            drop_international=engine.drop_international, monitor=self.monitor,
+        )
+        facets = job_facets(job, data.phase_centre, self.workdir)
+        briggs(data, job.npix, facets.cell, job.robust, self.monitor)
+        data.refresh_bands()
+        beams = [engine.beam(s.cache.ms_path) for s in data.sets]
+        gains = [
+            GainField(s.cache, facets, load_gains(job.gains, s.cache, engine.solsdir), beam)
+            for s, beam in zip(data.sets, beams)
+        ]
+        maps = make_maps(data, facets, beams[0], job.decorrelation)
+        self.monitor.message(
+            f"{job.name}: {len(data.sets)} measurement sets, {data.n_bands} bands, "
+            f"{len(facets.facets)} facets, {job.npix} pixels of {job.cell_arcsec:g} arcsec"
+        )
+        return Operators(
+            data, facets, gains, maps, scratch, decorrelation=job.decorrelation,
+            threads=engine.threads, monitor=self.monitor,
+        )
+
+    def _keys(self, operators) -> str:
+        """Key of the gridding: everything but the model."""
+        job, engine = self.job, self.engine
+        caches = [s.cache for s in operators.data.sets]
+        used = [t.gains for field in operators.gains for t in field.loaded.tables]
+        if job.vis.di:
+            used += [
+                solutions.load_solution(engine.solsdir, c.name, job.vis.di).gains for c in caches
+            ]
+        if job.weights == "imaging":
+            used += [load_weights(engine.solsdir, c.name, job.weights_from).factor for c in caches]
+        fingerprints = [c.meta["fingerprint"] for c in caches]
+        return gridding_key(job, [*used, fingerprints, engine.beam_model], self.workdir)
+
+    def _start_model(self, grid: SkyGrid, freq) -> PixelModel:
+        if self.job.start_model is None:
+            return PixelModel.empty(grid, freq)
+        path = self.workdir / image_product(self.job.start_model, "model")
+        model = load_model(path)
+        return model.on_grid(grid).on_bands(freq)
+
+    def _first_picture(self, operators) -> Picture:
+        job, data = self.job, operators.data
+        npix = job.npix
+        grid = SkyGrid(*data.phase_centre, npix, npix, operators.facets.cell)
+        model = self._start_model(grid, data.band_freq)
+        key = self._keys(operators)
+        self._key = key
+        saved = self._saved("psf", key)
+        if saved is not None:
+            operators.norm = saved.array("norm")
+        residual = self._first_residual(operators, model, key)
+        if saved is not None:
+            psf = saved.array("psf")
+        else:
+            psf = operators.psfs(psf_size(operators.facets))
+        self.engine.images.save(
+            job.name, "psf", gridding=key, model="", psf=psf, norm=operators.norm
+        )
+        attenuation = operators.attenuation()
+        return Picture(
+            grid, model, residual, attenuation, attenuation * operators.smearing(), psf
+        )
+
+    def _saved(self, what: str, key: str, model: str | None = None):
+        """Cached state of this image or of the one whose PSF is reused, if it still fits."""
+        for name in (self.job.name, self.job.reuse):
+            saved = self.engine.images.load(name, what) if name else None
+            if saved and saved.gridding == key and (model is None or saved.model == model):
+                return saved
+        return None
+
+    def _first_residual(self, operators, model: PixelModel, key: str) -> np.ndarray:
+        job, images = self.job, self.engine.images
+        wanted = digest(model.index, model.flux)
+        for what in (("dirty", "residual") if job.reuse_what else ()):
+            saved = images.load(job.reuse, what)
+            if saved and (saved.gridding, saved.model) == (key, wanted) and operators.norm.any():
+                self.monitor.message(f"{job.name}: {what} image of {job.reuse} taken over")
+                residual = saved.array("residual")
+                break
+        else:
+            operators.set_residual(model)
+            residual = operators.adjoint()
+        images.save(job.name, "dirty", gridding=key, model=wanted, residual=residual)
+        return residual
+
+    def _external_mask(self, grid: SkyGrid) -> np.ndarray | None:
+        if self.job.external_mask is None:
+            return None
+        image = read_image(self.workdir / self.job.external_mask)
+        if not image.grid.same(grid):
+            raise ImagingError(
+                f"{self.job.external_mask} is not on the grid of {self.job.name} "
+                f"({grid.nx} pixels of {grid.cell / ARCSEC:g} arcsec): make the mask again"
+            )
+        return image.plane() > 0
+
+    # -- major cycles ----------------------------------------------------------------------------
+
+    def _major_cycles(self, operators, picture: Picture) -> list[dict]:
+        job, data = self.job, operators.data
+        facet_map = operators.facets.facet_map()
+        self._middle = middle_facet(operators.facets)
+        cycles = []
+        for cycle in range(1, job.major_cycles + 1):
+            picture.mask = self._cycle_mask(picture, data)
+            result = deconvolve(
+                residual=picture.residual, psf=picture.psf, facet_map=facet_map,
+                mask=picture.mask, norm=picture.norm, band_freq=data.band_freq,
+                band_weight=data.band_weight, options=self._clean_options(operators, picture),
+                start_model=picture.model.cube() * picture.norm, threads=self.engine.threads,
+                progress=lambda *_: self.monitor.check(),
+            )
+            norm = np.maximum(picture.norm, 1e-12)
+            update = np.where(result.model != 0, result.model / norm, 0).astype(np.float32)
+            cube = picture.model.cube() + update
+            picture.model = PixelModel.from_cube(cube, picture.grid, data.band_freq)
+            operators.set_residual(picture.model)
+            picture.residual = operators.adjoint()
+            cycles.append(self._record_cycle(cycle, picture, data, result))
+        return cycles
+
+    def _cycle_mask(self, picture: Picture, data) -> np.ndarray:
+        """Where this cycle may clean: external mask, and what stands out of the residual."""
+        mask = self._external
+        if self.job.auto_mask_sigma is not None:
+            beam = self._beam_pixels(picture)
+            size = int(NOISE_BOX_BEAMS * beam)
+            found = auto_mask(
+                band_mean(picture.residual, data.band_weight), self.job.auto_mask_sigma,
+                box=(size, 2), grow=int(np.ceil(beam / 2)),
+                threads=self.engine.threads,
+            )
+            mask = found if mask is None else (mask | found)
+        if mask is None:
+            mask = np.ones(picture.grid.shape, bool)
+        return mask
+
+    def _beam_pixels(self, picture: Picture) -> float:
+        """Width of the PSF's main lobe in pixels."""
+        psf = picture.psf[self._middle].mean(axis=0)
+        return fit_beam(psf, picture.grid.cell)[0] / picture.grid.cell
+
+    def _clean_options(self, operators, picture: Picture) -> CleanOptions:
+        job = self.job
+        beam = self._beam_pixels(picture)
+        largest = min(MAX_SCALE_BEAMS * beam, picture.psf.shape[-1] / 6)
+        return CleanOptions(
+            peak_factor=job.peak_factor, rms_factor=job.rms_factor,
+            allow_negative=job.allow_negative, scales=default_scales(beam, largest),
+            n_terms=min(2, operators.data.n_bands),
+        )
+
+    def _record_cycle(self, cycle, picture, data, result) -> dict:
+        """Write mask and residual of a cycle, keep its state, and report it."""
+        job = self.job
+        residual = band_mean(picture.residual, data.band_weight)
+        noise = robust_noise(residual)
+        self._writer("mask", picture.mask.astype(np.float32), unit="", cycle=cycle)
+        self._writer("residual", residual, cycle=cycle)
+        self.engine.images.save(
+            job.name, "residual", gridding=self._key,
+            model=digest(picture.model.index, picture.model.flux), residual=picture.residual,
+        )
+        record = {
+            "cycle": cycle, "noise": noise, "peak": float(np.abs(residual).max()),
+            "flux": float(picture.model.total_flux.mean()), "components": result.n_components,
+        }
+        self.monitor.message(
+            f"{job.name}: cycle {cycle}: noise {1e3 * noise:.3g} mJy/beam, largest residual "
+            f"{1e3 * record['peak']:.3g} mJy/beam, model {record['flux']:.4g} Jy in "
+            f"{picture.model.size} pixels ({result.stop_reason})"
+        )
+        return record

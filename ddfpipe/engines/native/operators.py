@@ -1,0 +1,248 @@
+"""From visibilities to facets and back: the operators of one imaging job.
+
+`adjoint` grids every facet through its own gains; `residual` takes a model out of the data.  The
+visibilities left over are kept on disk between the two, so that memory does not grow with the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...imaging.averaging import average_to_facet, plan_averaging
+from ...imaging.facets import Facet, FacetSet
+from ...imaging.gridding import samples_to_facet
+from ...imaging.psf import psf_samples
+from ...imaging.smearing import smearing_factor, uvw_rate
+from ...imaging.weighting import DensityGrid
+from ...units import SPEED_OF_LIGHT
+from .facetmaps import FacetMaps
+from .parallel import in_threads
+from .predictor import Predictor, split_model
+
+LOSS = 0.002
+"""Decorrelation that averaging may cost at a facet's corner."""
+
+EPSILON = 1e-5
+"""Accuracy of gridding."""
+
+MAX_SAMPLES = 30_000_000
+"""Samples handed to the gridder at once."""
+
+
+def briggs(data, npix: int, cell: float, robust: float | None, monitor=None) -> None:
+    """Replace the natural weights of `data` by robust ones, in place."""
+    longest = max(
+        float(np.abs(s.cache.uvw[..., :2]).max()) * s.cache.freq.max() for s in data.sets
+    )
+    grid = DensityGrid(npix, cell, longest / SPEED_OF_LIGHT)
+    for s in data.sets:
+        for part in s.chunks():
+            grid.add(s.cache.uvw[part], s.cache.freq, s.weight[part])
+            if monitor is not None:
+                monitor.check()
+    grid.finalize(robust)
+    for s in data.sets:
+        for part in s.chunks():
+            s.weight[part] = grid.apply(s.cache.uvw[part], s.cache.freq, s.weight[part])
+
+
+def psf_box(facet: Facet, size: int) -> Facet:
+    """A facet of `size` pixels a side about the centre of another."""
+    whole = np.zeros(size, np.int32)
+    return replace(
+        facet, ny=size, nx=size, y0=facet.y0 + facet.ny // 2 - size // 2,
+        x0=facet.x0 + facet.nx // 2 - size // 2, start=whole, stop=whole + size,
+    )
+
+
+class SampleBuffer:
+    """Averaged samples of one sub-band on their way to the gridder."""
+
+    def __init__(self, facet: Facet, cell: float):
+        self.facet, self.cell = facet, cell
+        self.image = np.zeros((facet.ny, facet.nx), np.float32)
+        self.parts, self.count = [], 0
+
+    def add(self, uvw, vis, weight) -> None:
+        self.parts.append((uvw, vis, weight))
+        self.count += len(vis)
+        if self.count > MAX_SAMPLES:
+            self.flush()
+
+    def flush(self) -> np.ndarray:
+        """Grid what is waiting; returns the image so far."""
+        if self.count:
+            uvw, vis, weight = (np.concatenate(a) for a in zip(*self.parts))
+            samples_to_facet(
+                uvw=uvw, vis=vis, weight=weight, facet=self.facet, cell=self.cell,
+                epsilon=EPSILON, out=self.image,
+            )
+        self.parts, self.count = [], 0
+        return self.image
+
+
+class Operators:
+    """Adjoint and residual of one job.
+
+    Parameters
+    ----------
+    data : Data, weighted
+    facets : FacetSet
+    gains : list of GainField, one a measurement set
+    maps : FacetMaps
+    scratch : Scratch
+    """
+
+    def __init__(self, data, facets: FacetSet, gains, maps: FacetMaps, scratch, *,
+                 decorrelation: bool, threads: int, monitor):
+        self.data, self.facets, self.gains, self.maps = data, facets, gains, maps
+        self.scratch, self.threads, self.monitor = scratch, threads, monitor
+        self.decorrelation = decorrelation
+        self.norm = np.zeros((len(facets.facets), data.n_bands))
+        self._residual = None
+
+    # -- data to image ---------------------------------------------------------------------------
+
+    def dirty_facet(self, index: int):
+        """(band, ny, nx) sum of w K* V of the current residual and (band,) sum of w|K|²."""
+        facet = self.facets.facets[index]
+        buffers = [SampleBuffer(facet, self.facets.cell) for _ in range(self.data.n_bands)]
+        norm = np.zeros(self.data.n_bands)
+        for i, part, band, chans in self._pieces():
+            s = self.data.sets[i]
+            samples = self._average(
+                i, part, chans, facet, self._residual[i][part][..., chans],
+                s.weight[part][..., chans],
+            )
+            norm[band] += samples.sum_norm
+            buffers[band].add(samples.uvw, samples.vis, samples.weight)
+        return np.stack([b.flush() for b in buffers]), norm
+
+    def psf_facet(self, index: int, size: int) -> np.ndarray:
+        """(band, size, size) response to a source at the facet's centre, of apparent flux one."""
+        facet = self.facets.facets[index]
+        box = psf_box(facet, size)
+        buffers = [SampleBuffer(box, self.facets.cell) for _ in range(self.data.n_bands)]
+        for i, part, band, chans in self._pieces():
+            s = self.data.sets[i]
+            weight = s.weight[part][..., chans]
+            if self.decorrelation:
+                weight = weight * self._centre_smearing(s.cache, part, chans, facet)
+            samples = self._average(
+                i, part, chans, facet, np.zeros(weight.shape, np.complex64), weight
+            )
+            vis = psf_samples(samples.uvw, facet.l0, facet.m0)
+            buffers[band].add(samples.uvw, vis, samples.norm)
+        norm = np.maximum(self.norm[index], 1e-300)[:, None, None]
+        return (np.stack([b.flush() for b in buffers]) / norm).astype(np.float32)
+
+    def _pieces(self):
+        """(measurement set, slice of time, band, channels of that band) of all the data."""
+        for i, s in enumerate(self.data.sets):
+            for part in s.chunks():
+                for band in np.unique(s.band):
+                    chans = np.flatnonzero(s.band == band)
+                    yield i, part, band, slice(chans[0], chans[-1] + 1)
+
+    def _average(self, i, part, chans, facet, vis, weight):
+        cache = self.data.sets[i].cache
+        uvw = np.ascontiguousarray(cache.uvw[part])
+        freq = cache.freq[chans]
+        plan = plan_averaging(
+            uvw=uvw, rate=uvw_rate(uvw, cache.phase_centre[1]), freq=freq,
+            chan_width=float(cache.chan_width.mean()), interval=cache.interval, facet=facet,
+            cell=self.facets.cell, dec=LOSS, times=cache.time[part],
+        )
+        gains = self.gains[i].stations(facet.index, part, chans)
+        return average_to_facet(
+            uvw=uvw, vis=vis, weight=weight, freq=freq, facet=facet, plan=plan, gains=gains
+        )
+
+    @staticmethod
+    def _centre_smearing(cache, part, chans, facet):
+        uvw = np.ascontiguousarray(cache.uvw[part])
+        return smearing_factor(
+            uvw=uvw, rate=uvw_rate(uvw, cache.phase_centre[1]), freq=cache.freq[chans],
+            chan_width=float(cache.chan_width.mean()), interval=cache.interval,
+            l=facet.l0, m=facet.m0,
+        )
+
+    def adjoint(self) -> np.ndarray:
+        """(band, npix, npix) float32 apparent image of the current residual.
+
+        Also sets `norm` (facet, band), the sums of w|K|².
+        """
+        npix, total = self.facets.npix, self.data.band_weight
+        image = np.zeros((self.data.n_bands, npix, npix), np.float32)
+        results = in_threads(
+            self.dirty_facet, range(len(self.facets.facets)), threads=self.threads,
+            monitor=self.monitor, what="gridding",
+        )
+        for facet, (dirty, norm) in zip(self.facets.facets, results):
+            self.norm[facet.index] = norm
+            scale = np.sqrt(norm * total)
+            scale = np.where(scale > 0, 1 / np.maximum(scale, 1e-300), 0)
+            facet.paste((dirty * scale[:, None, None]).astype(np.float32), image)
+        return image
+
+    def psfs(self, size: int) -> np.ndarray:
+        """(facet, band, size, size) float32; `adjoint` must have run."""
+        results = in_threads(
+            lambda index: self.psf_facet(index, size), range(len(self.facets.facets)),
+            threads=self.threads, monitor=self.monitor, what="PSFs",
+        )
+        return np.stack(list(results))
+
+    # -- model to data ---------------------------------------------------------------------------
+
+    def predictor(self, model) -> Predictor:
+        """Predictor of a PixelModel through this job's facets."""
+        return Predictor(
+            self.facets, split_model(model, self.facets, self.maps), self.decorrelation
+        )
+
+    def set_residual(self, model) -> None:
+        """Make data minus `model` (PixelModel or None) what `adjoint` grids next."""
+        if model is None or model.size == 0:
+            self._residual = [s.vis for s in self.data.sets]
+            return
+        if self._residual is None or self._residual[0] is self.data.sets[0].vis:
+            self._residual = [
+                self.scratch.array(f"residual{i}", s.shape, np.complex64)
+                for i, s in enumerate(self.data.sets)
+            ]
+        predictor = self.predictor(model)
+        work = [(i, part) for i, s in enumerate(self.data.sets) for part in s.chunks()]
+
+        def subtract(item):
+            i, part = item
+            s = self.data.sets[i]
+            left = np.array(s.vis[part])
+            predictor.subtract(s.cache, part, s.band, self.gains[i], left)
+            self._residual[i][part] = left
+
+        for _ in in_threads(
+            subtract, work, threads=self.threads, monitor=self.monitor, what="predicting"
+        ):
+            pass
+
+    # -- norms -----------------------------------------------------------------------------------
+
+    def attenuation(self) -> np.ndarray:
+        """(band, npix, npix) float32: apparent over intrinsic flux."""
+        npix = self.facets.npix
+        out = np.zeros((self.data.n_bands, npix, npix), np.float32)
+        for facet in self.facets.facets:
+            beam, _ = self.maps.box(facet.index)
+            root = np.sqrt(self.norm[facet.index] / np.maximum(self.data.band_weight, 1e-300))
+            facet.paste((beam * root[:, None, None]).astype(np.float32), out)
+        return out
+
+    def smearing(self) -> np.ndarray:
+        """(npix, npix) float32: decorrelation over that at the facet's centre."""
+        out = np.ones((self.facets.npix, self.facets.npix), np.float32)
+        for facet in self.facets.facets:
+            facet.paste(self.maps.box(facet.index)[1], out)
+        return out

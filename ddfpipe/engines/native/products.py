@@ -1,0 +1,139 @@
+"""The files that an image leaves: FITS, regions, the native model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...data.images import SkyGrid, write_image
+from ...data.model import save_model
+from ...data.regions import FacetOutline, write_tessel
+from ..base import ImageJob, ImageResult
+from ...imaging.noise import robust_noise
+from ...imaging.psf import fit_beam
+from ...imaging.restore import restore
+from ...imaging.sky import lm_to_radec
+from ...naming import image_product
+from ...units import ARCSEC, DEGREE
+
+ATTENUATION_FLOOR = 1e-3
+"""Intrinsic fluxes are given where at least this part of the flux is seen."""
+
+
+def band_mean(cube: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(y, x) float32 mean of (band, y, x) with weights (band,)."""
+    return np.tensordot((weight / weight.sum()).astype(np.float32), cube, axes=1)
+
+
+class Writer:
+    """Writes the products of one image under its root.
+
+    Parameters
+    ----------
+    job : ImageJob
+    workdir : folder of the products
+    grid : SkyGrid
+    freq : Hz, of the band mean
+    """
+
+    def __init__(self, job: ImageJob, workdir: Path, grid: SkyGrid, freq: float):
+        self.job, self.workdir, self.grid, self.freq = job, workdir, grid, freq
+        self.beam = None
+        self.written: list[Path] = []
+
+    def path(self, kind: str, cycle: int | None = None) -> Path:
+        return self.workdir / image_product(self.job.name, kind, cycle)
+
+    def __call__(self, kind: str, image: np.ndarray, *, unit="Jy/beam", cycle=None,
+                 history=()) -> None:
+        path = self.path(kind, cycle)
+        write_image(
+            path, image, self.grid, freq=self.freq, beam=self.beam, unit=unit,
+            history=[f"ddfpipe image {self.job.name}: {kind}", *history],
+        )
+        self.written.append(path)
+
+
+def restoring_beam(job: ImageJob, psf: np.ndarray, cell: float) -> tuple[float, float, float]:
+    """Beam (major, minor, position angle) in rad: the job's, or one fitted to `psf` (y, x)."""
+    if job.restoring_beam is None:
+        return fit_beam(psf, cell)
+    major, minor, angle = job.restoring_beam
+    return major * ARCSEC, minor * ARCSEC, angle * DEGREE
+
+
+def write_products(writer: Writer, operators, picture, dirty, cycles) -> ImageResult:
+    """Restore, write everything, and tell the figures of the image.
+
+    Parameters
+    ----------
+    dirty : (y, x) band mean of the first residual
+    cycles : list of dict, one a major cycle
+    """
+    job, weight = writer.job, operators.data.band_weight
+    attenuation = band_mean(picture.attenuation, weight)
+    blind = attenuation < ATTENUATION_FLOOR * attenuation.max()
+    safe = np.where(blind, 1, attenuation)
+
+    def intrinsic(image):
+        return np.where(blind, np.nan, image / safe).astype(np.float32)
+
+    psf = band_mean(picture.psf[middle_facet(operators.facets)], weight)
+    writer.beam = restoring_beam(job, psf, picture.grid.cell)
+    model = band_mean(picture.model.cube() * picture.attenuation, weight)
+    residual = band_mean(picture.residual, weight)
+    restored = restore(model, residual, writer.beam, picture.grid.cell)
+    writer("psf", _centred(psf, picture.grid.shape))
+    writer("norm", attenuation, unit="")
+    writer("dirty", dirty)
+    writer("dirty_corr", intrinsic(dirty))
+    writer("app_model", model, unit="Jy/pixel")
+    writer("int_model", band_mean(picture.model.cube(), weight), unit="Jy/pixel")
+    writer("app_residual", residual)
+    writer("int_residual", intrinsic(residual))
+    writer("app_restored", restored)
+    writer("int_restored", intrinsic(restored))
+    writer.written.append(save_model(writer.path("model"), picture.model))
+    outlines = facet_outlines(operators.facets, operators.data.phase_centre)
+    writer.written.append(write_tessel(writer.path("tessel"), outlines))
+    return _figures(writer, picture, restored, residual, cycles)
+
+
+def _figures(writer, picture, restored, residual, cycles) -> ImageResult:
+    noise = robust_noise(residual)
+    beam = tuple(b / ARCSEC for b in writer.beam[:2]) + (writer.beam[2] / DEGREE,)
+    return ImageResult(
+        name=writer.job.name, noise=noise, peak=float(np.nanmax(restored)),
+        model_flux=float(picture.model.total_flux.mean()), beam_arcsec=beam,
+        products=tuple(writer.written),
+        details={"cycles": cycles, "model_pixels": int(picture.model.size)},
+    )
+
+
+def facet_outlines(facets, phase_centre) -> list[FacetOutline]:
+    """Cells of the directions on the sky; directions that own no pixel are left out."""
+    centres = {f.dir_index: (f.l_dir, f.m_dir) for f in facets.facets}
+    out = []
+    for index, polygon in enumerate(facets.polygons):
+        if index not in centres or len(polygon) < 3:
+            continue
+        ra, dec = lm_to_radec(polygon[:, 0], polygon[:, 1], *phase_centre)
+        centre = tuple(float(v) for v in lm_to_radec(*centres[index], *phase_centre))
+        out.append(FacetOutline(f"S{index}", centre, np.stack([ra, dec], axis=1)))
+    return out
+
+
+def middle_facet(facets) -> int:
+    """Index of the facet whose centre is nearest to the phase centre."""
+    return int(np.argmin([np.hypot(f.l0, f.m0) for f in facets.facets]))
+
+
+def _centred(psf: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A PSF patch in the middle of an image of `shape`."""
+    out = np.zeros(shape, np.float32)
+    n = min(psf.shape[0], *shape)
+    cut = (psf.shape[0] - n) // 2
+    y, x = shape[0] // 2 - n // 2, shape[1] // 2 - n // 2
+    out[y : y + n, x : x + n] = psf[cut : cut + n, cut : cut + n]
+    return out

@@ -1,0 +1,353 @@
+"""Find gains: predict the model direction by direction, stream it through a solver, save tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...calibration.gains import GainTable
+from ...calibration.intervals import automatic_intervals, solution_intervals
+from ...calibration.jones import JonesSolver
+from ...calibration.noise_scale import estimate_sigma
+from ...calibration.options import SolverOptions
+from ...calibration.solver import DirectionalSolver
+from ...data import solutions
+from ...data.atomic import atomic_write_json
+from ...data.clusters import read_clusters
+from ...data.model import load_model
+from ...errors import SolveError
+from ...imaging.facets import regular_facets, voronoi_facets
+from ...imaging.gains import corrupt
+from ...naming import image_product
+from ...units import MINUTE
+from ..base import GainChoice, SolveJob, SolveResult
+from .facetmaps import make_maps
+from .gainfield import GainField, load_gains
+from .imager import MAX_FACET
+from .operators import briggs
+from .parallel import in_threads
+from .predictor import Predictor, split_model
+from .solveweights import residual_weights, save_weights
+from .state import digest
+from .visibilities import Data, MSData, Scratch, open_data
+
+MODEL_BYTES = 1e9
+"""Memory for the model visibilities of a chunk, shared by the threads."""
+
+NOISE_SLOTS, NOISE_RUN = 12, 8
+"""Pieces of the observation, and slots a piece, in which the noise is measured."""
+
+
+def frequency_blocks(freq: np.ndarray, width: np.ndarray, n_blocks: int):
+    """(block (n_blocks, 2) edges in Hz, (chan,) block of each channel), blocks of equal count."""
+    block = np.minimum(np.arange(len(freq)) * n_blocks // len(freq), n_blocks - 1)
+    edges = [
+        (freq[block == k].min() - width.max() / 2, freq[block == k].max() + width.max() / 2)
+        for k in range(n_blocks)
+    ]
+    return np.array(edges), block
+
+
+@dataclass
+class Sky:
+    """The model as a solver sees it: facets, and what each holds."""
+
+    predictor: Predictor
+    n_dir: int
+    directions: np.ndarray
+    lm: np.ndarray
+
+
+class Solve:
+    """One solving job on the native engine."""
+
+    def __init__(self, engine, job: SolveJob, monitor):
+        self.engine, self.job, self.monitor = engine, job, monitor
+
+    def run(self) -> SolveResult:
+        """Solve every measurement set that has no solution yet; returns what was made."""
+        job, engine = self.job, self.engine
+        with Scratch(engine.cache_dir / f"ddfpipe.scratch.{job.name}") as scratch:
+            data = open_data(
+                job.vis, cache_dir=engine.cache_dir, solsdir=engine.solsdir, scratch=scratch,
+                weights="spectrum", drop_international=engine.drop_international,
+                monitor=self.monitor, uv_down_weight=job.uv_down_weight,
+            )
+            self._apply_robust(data)
+            sky = self._sky(data)
+            done = in_threads(
+                lambda s: self._solve_set(s, data, sky), data.sets, threads=engine.threads,
+                monitor=self.monitor, what=f"solving {job.name}",
+            )
+            figures, products = [], []
+            for figure, made in done:
+                figures.append(figure)
+                products += made
+        return SolveResult(job.name, tuple(products), _summary(figures))
+
+    # -- model -----------------------------------------------------------------------------------
+
+    def _sky(self, data: Data) -> Sky:
+        job, engine = self.job, self.engine
+        model = load_model(engine.workdir / image_product(job.model, "model"))
+        if model.size == 0:
+            raise SolveError(
+                f"the model of {job.model} is empty: nothing to calibrate on. Look at its mask and "
+                "at option masking.thresholds"
+            )
+        npix, cell = model.grid.nx, model.grid.cell
+        if job.clusters is None:
+            facets = regular_facets(npix=npix, cell=cell, max_size_rad=MAX_FACET)
+            directions = np.array([data.phase_centre])
+        else:
+            catalogue = read_clusters(engine.workdir / job.clusters)
+            l, m = catalogue.lm(*data.phase_centre)
+            facets = voronoi_facets(npix=npix, cell=cell, l=l, m=m, max_size_rad=MAX_FACET)
+            directions = np.stack([catalogue.ra, catalogue.dec], axis=1)
+        beam = engine.beam(data.sets[0].cache.ms_path)
+        maps = make_maps(data, facets, beam, job.decorrelation)
+        predictor = Predictor(
+            facets, split_model(model.on_bands(data.band_freq), facets, maps), job.decorrelation
+        )
+        if job.kind == "DI":
+            return Sky(predictor, 1, np.array([data.phase_centre]), np.zeros((1, 2)))
+        return Sky(predictor, len(directions), directions, np.stack([l, m], axis=1))
+
+    def _apply_robust(self, data: Data) -> None:
+        """Briggs weights for the solve, if asked for, scaled to the natural sum of weights."""
+        if self.job.robust is None:
+            return
+        model = load_model(self.engine.workdir / image_product(self.job.model, "model"))
+        before = sum(float(s.weight.sum(dtype=np.float64)) for s in data.sets)
+        briggs(data, model.grid.nx, model.grid.cell, self.job.robust, self.monitor)
+        after = sum(float(s.weight.sum(dtype=np.float64)) for s in data.sets)
+        for s in data.sets:
+            for part in s.chunks():
+                s.weight[part] *= np.float32(before / max(after, 1e-300))
+
+    # -- one measurement set ---------------------------------------------------------------------
+
+    def _solve_set(self, s: MSData, data: Data, sky: Sky):
+        """Gains of one measurement set: (figures, paths).  An up-to-date solution is kept."""
+        job, solsdir = self.job, self.engine.solsdir
+        key = self._key(s)
+        kept = self._kept(s, key)
+        if kept is not None:
+            return kept
+        gains = self._gain_field(s, sky)
+        weights, sigma = self._absolute_weights(s)
+        freq_edges, block, dt = self._intervals(s, sky, gains, sigma)
+        edges, number = solution_intervals(s.cache.time, s.cache.interval, dt)
+        solver = self._solver(s, sky, freq_edges)
+        for part, inside in self._chunks(s, sky, number):
+            self.monitor.check()
+            model = self._model(s, part, sky, gains)
+            vis = np.array(s.cache.vis[part] if job.kind == "DI" else s.vis[part])
+            weight = weights(part)
+            for k in inside:
+                slots = np.flatnonzero(number[part] == k)
+                rows = slice(slots[0], slots[-1] + 1)
+                solver.add_interval(
+                    time_edge=edges[k], data=vis[rows], weight=weight[rows], chan_block=block,
+                    model=model[0, rows] if job.kind == "DI" else model[:, rows],
+                )
+        return self._save(s, solver, sky, freq_edges, sigma, key)
+
+    def _key(self, s: MSData) -> str:
+        """Key of everything that decides this measurement set's gains."""
+        job, engine = self.job, self.engine
+        model = load_model(engine.workdir / image_product(job.model, "model"))
+        names = [job.vis.di, job.evolve_from, *job.pre_apply]
+        names += job.model_gains.names if job.model_gains else ()
+        used = [
+            solutions.load_solution(engine.solsdir, s.cache.name, name).gains
+            for name in names if name
+        ]
+        clusters = [engine.workdir / job.clusters] if job.clusters else []
+        return digest(
+            asdict(job), s.cache.meta["fingerprint"], model.index, model.flux, engine.beam_model,
+            *used, *clusters,
+        )
+
+    def _kept(self, s: MSData, key: str):
+        """What an earlier, interrupted solve left for this measurement set, if it still fits."""
+        job, solsdir = self.job, self.engine.solsdir
+        note = solve_note(solsdir, s.cache.name, job.name)
+        try:
+            record = json.loads(note.read_text())
+        except (OSError, ValueError):
+            return None
+        paths = [Path(p) for p in record["paths"]]
+        if record["key"] != key or not all(p.exists() for p in paths):
+            return None
+        return record["figures"], paths
+
+    def _gain_field(self, s: MSData, sky: Sky) -> GainField:
+        """What corrupts the model before the gains that are solved for: beam and known gains."""
+        job, engine = self.job, self.engine
+        choice = job.model_gains
+        if job.pre_apply:
+            choice = GainChoice(job.pre_apply, "AP")
+        loaded = load_gains(choice, s.cache, engine.solsdir)
+        return GainField(s.cache, sky.predictor.facets, loaded, engine.beam(s.cache.ms_path))
+
+    def _absolute_weights(self, s: MSData):
+        """Function of a slice of time to inverse variances, and the noise scale (bl,) behind it.
+
+        Stokes I has half the noise variance of one correlation.
+        """
+        times = sample_runs(s.cache.time, s.cache.interval, NOISE_SLOTS)
+        sigma2, count = np.zeros(s.shape[1]), np.zeros(s.shape[1])
+        for part in times:
+            weight = np.array(s.weight[part])
+            if weight.shape[0] < 2 and weight.shape[2] < 2:
+                continue
+            sigma = estimate_sigma(
+                np.array(s.vis[part]), weight, s.cache.ant1, s.cache.ant2, s.cache.n_ant
+            )[0]
+            good = np.isfinite(sigma)
+            sigma2[good] += sigma[good] ** 2
+            count += good
+        if not count.any():
+            raise SolveError(
+                f"{s.cache.name}: the noise cannot be measured, since no two neighbouring samples "
+                "are unflagged: check the flags and the uv range"
+            )
+        sigma2 = np.where(count > 0, sigma2 / np.maximum(count, 1), np.inf)
+        factor = 0.5 if self.job.kind == "DI" else 1.0
+        scale = (factor / sigma2).astype(np.float32)[None, :, None]
+        return (lambda part: s.weight[part] * scale), np.sqrt(sigma2)
+
+    def _intervals(self, s: MSData, sky: Sky, gains: GainField, sigma: np.ndarray):
+        """(frequency edges (n, 2), block of each channel, interval in s)."""
+        job, cache = self.job, s.cache
+        n_blocks, dt = job.n_chan_sols or 1, job.dt_min
+        if job.kind == "DI" and (dt is None or job.n_chan_sols is None):
+            slots, chans = self._automatic(s, sky, gains, sigma)
+            n_blocks = job.n_chan_sols or max(1, cache.n_chan // chans)
+            dt = dt if dt is not None else slots * cache.interval / MINUTE
+        edges, block = frequency_blocks(
+            cache.freq, cache.chan_width, min(n_blocks, cache.n_chan)
+        )
+        return edges, block, max(dt * MINUTE, cache.interval)
+
+    def _automatic(self, s: MSData, sky: Sky, gains: GainField, sigma: np.ndarray):
+        """(slots, channels) from the signal of the model against the noise of the data."""
+        middle = s.shape[0] // 2
+        part = slice(middle, middle + 1)
+        model = self._model(s, part, sky, gains)[0]
+        used = s.weight[part] > 0
+        if not used.any():
+            return 1, s.cache.n_chan
+        noise = np.broadcast_to(sigma[None, :, None], used.shape)[used]
+        weight = np.array(s.weight[part])[used]
+        noise = np.sqrt(2) * np.median(noise / np.sqrt(weight))
+        return automatic_intervals(
+            float(np.abs(model[used]).mean()), float(noise), s.cache.n_chan, s.shape[0]
+        )[:2]
+
+    def _solver(self, s: MSData, sky: Sky, freq_edges):
+        job, cache = self.job, s.cache
+        if job.kind == "DI":
+            options = SolverOptions(
+                solver="CohJones", n_iter=max(job.n_iter, 1),
+                amplitude_mean="one" if job.tie_amplitudes else "free",
+            )
+            return JonesSolver(
+                ant1=cache.ant1, ant2=cache.ant2, n_ant=cache.n_ant, freq_edges=freq_edges,
+                options=options,
+            )
+        options = SolverOptions(
+            solver="KAFCA", n_iter=max(job.n_iter, 1), cov_q=job.cov_q, lambda_kf=job.lambda_kf
+        )
+        start = None
+        if job.evolve_from:
+            start = solutions.load_solution(self.engine.solsdir, cache.name, job.evolve_from)
+        return DirectionalSolver(
+            ant1=cache.ant1, ant2=cache.ant2, n_ant=cache.n_ant, ant_pos=cache.ant_pos,
+            directions=sky.lm, freq_edges=freq_edges, options=options, start=start,
+        )
+
+    def _chunks(self, s: MSData, sky: Sky, number: np.ndarray):
+        """(slice of time, intervals in it): whole intervals, as many as the memory allows."""
+        per_slot = 8.0 * sky.n_dir * s.shape[1] * s.shape[2]
+        most = max(1, int(MODEL_BYTES / self.engine.threads / per_slot))
+        names, first = np.unique(number, return_index=True)
+        ends = np.append(first[1:], len(number))
+        k = 0
+        while k < len(names):
+            last = k
+            while last + 1 < len(names) and ends[last + 1] - first[k] <= most:
+                last += 1
+            yield slice(first[k], ends[last]), names[k : last + 1]
+            k = last + 1
+
+    def _model(self, s: MSData, part: slice, sky: Sky, gains: GainField) -> np.ndarray:
+        """(dir, time, bl, chan) complex64 visibilities of every direction, known gains applied."""
+        predictor = sky.predictor
+        out = np.zeros((sky.n_dir, part.stop - part.start, *s.shape[1:]), np.complex64)
+        for index in predictor.occupied():
+            direction = predictor.facets.facets[index].dir_index if sky.n_dir > 1 else 0
+            vis = predictor.facet(s.cache, part, index, s.band)
+            corrupt(vis, gains.stations(index, part), out=out[direction])
+        return out
+
+    # -- results ---------------------------------------------------------------------------------
+
+    def _save(self, s: MSData, solver, sky: Sky, freq_edges, sigma, key: str):
+        job, cache, solsdir = self.job, s.cache, self.engine.solsdir
+        gains, error, flag, facts = solver.finish()
+        table = GainTable(
+            facts["time_edges"], freq_edges, gains.astype(np.complex64), cache.ant_names,
+            sky.directions, error=error.astype(np.float32), flag=flag, ant_pos=cache.ant_pos,
+        )
+        paths = solutions.save_solution(table, solsdir, cache.name, job.name)
+        if job.update_weights:
+            weights = residual_weights(cache, facts, freq_edges, sigma)
+            paths.append(save_weights(solsdir, cache.name, job.name, weights))
+        figures = _figures(facts, flag)
+        note = solve_note(solsdir, cache.name, job.name)
+        record = {"key": key, "figures": figures, "paths": [str(p) for p in paths]}
+        atomic_write_json(note, record)
+        self.monitor.message(
+            f"{job.name} {cache.name}: {gains.shape[0]} x {gains.shape[1]} intervals of "
+            f"{sky.n_dir} direction(s), chi2 {figures['chi2']:.4f} a sample"
+        )
+        return figures, paths
+
+
+def solve_note(solsdir: Path, ms: str, name: str) -> Path:
+    """Small record beside a solution that lets an interrupted solve go on with the next set."""
+    return Path(solsdir) / ms / f"ddfpipe.{name}.json"
+
+
+def sample_runs(time: np.ndarray, interval: float, slots: int) -> list[slice]:
+    """Up to `slots` slices of neighbouring times, spread over the observation."""
+    breaks = np.flatnonzero(np.diff(time) > 1.5 * interval) + 1
+    runs = [slice(a, b) for a, b in zip(np.r_[0, breaks], np.r_[breaks, len(time)])]
+    pieces = [
+        slice(a, min(a + NOISE_RUN, run.stop)) for run in runs
+        for a in range(run.start, run.stop, NOISE_RUN)
+    ]
+    return [pieces[i] for i in np.unique(np.linspace(0, len(pieces) - 1, slots).astype(int))]
+
+
+def _figures(facts: dict, flag: np.ndarray) -> dict:
+    count = np.sum(facts["count"])
+    return {
+        "chi2": float(np.nansum(facts["chi2"]) / max(count, 1)), "samples": int(count),
+        "flagged": float(flag.mean()),
+    }
+
+
+def _summary(figures: list[dict]) -> dict:
+    """Figures of all measurement sets together."""
+    samples = sum(f["samples"] for f in figures)
+    chi2 = sum(f["chi2"] * f["samples"] for f in figures) / max(samples, 1)
+    return {
+        "chi2": chi2, "samples": samples,
+        "flagged": float(np.mean([f["flagged"] for f in figures])), "sets": len(figures),
+    }
