@@ -215,10 +215,10 @@ def _run_stages(field: Field, recipe: Recipe, decisions: list[Decision], end: st
     narrator = Narrator(recipe, field.workdir, field.logs, monitor, progress, control.quiet,
                         pictures)
     if control.clearcache:
-        clear_caches(field, field.small + field.full)
+        engine.clear_cache(field.small + field.full)
     runner = Runner(recipe, context, state, narrator, stop.check)
     try:
-        runner.run(decisions, end, after=_cache_cleaner(field, recipe))
+        runner.run(decisions, end, after=_cache_cleaner(field, recipe, engine))
     finally:
         progress.close()
 
@@ -237,25 +237,18 @@ def _note_progress(state: RunState) -> Callable[[Any], None]:
     return note
 
 
-def _cache_cleaner(field: Field, recipe: Recipe) -> Callable[[Stage], None]:
-    """Drops, after the last stage of the small list, caches that only the small list needs."""
-    only_small = set(field.small) - set(field.full)
+def _cache_cleaner(field: Field, recipe: Recipe, engine: Any) -> Callable[[Stage], None]:
+    """Drops caches that are not needed any more: after the small list, and at the end."""
+    only_small = tuple(sorted(set(field.small) - set(field.full)))
     last = next((s.name for s in reversed(recipe.stages) if s.ms and s.ms == field.small), None)
 
     def clean(stage: Stage) -> None:
-        if field.config.control.clearcache_end and stage.name == last and only_small:
-            clear_caches(field, tuple(only_small))
+        if stage.name == recipe.stages[-1].name:
+            engine.clear_cache(field.small + field.full)
+        elif stage.name == last and only_small:
+            engine.clear_cache(only_small)
 
-    return clean
-
-
-def clear_caches(field: Field, ms: tuple[Path, ...]) -> None:
-    """Remove cached copies of measurement sets and cached images; they are made again if needed."""
-    from ddfpipe.data.viscache import clear_caches as remove
-    from ddfpipe.engines.native.state import ImageCache
-
-    remove(field.cache_dir, ms)
-    ImageCache(field.cache_dir).clear()
+    return clean if field.config.control.clearcache_end else lambda stage: None
 
 
 def _finish(field: Field, recipe: Recipe, end: str | None) -> None:
@@ -264,8 +257,6 @@ def _finish(field: Field, recipe: Recipe, end: str | None) -> None:
 
     ended = "ended after the small list" if recipe.no_full_list else "completed"
     write_summary(field.workdir / SUMMARY, versions(), effective(field.config), ended)
-    if field.config.control.clearcache_end:
-        clear_caches(field, field.small + field.full)
     if recipe.no_full_list:
         raise NoFullList(
             "the small list is done; give [data] full_mslist to go on with all the data"

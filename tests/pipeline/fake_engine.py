@@ -36,6 +36,7 @@ class FakeEngine:
         self.workdir, self.solsdir = workdir, solsdir
         self.pause, self.trouble = pause, trouble or {}
         self.jobs: list[tuple[str, object]] = []
+        self.cleared: list[tuple[str, ...]] = []
 
     def image(self, job, monitor) -> ImageResult:
         rng = self._begin("image", job, job.name, monitor)
@@ -91,6 +92,9 @@ class FakeEngine:
     def start_model(self, skymodel, like, output, monitor) -> Path:
         rng = self._begin("start_model", (str(skymodel), like, output), output, monitor)
         return self._model(output, rng)
+
+    def clear_cache(self, ms) -> None:
+        self.cleared.append(tuple(path.name for path in ms))
 
     # ------------------------------------------------------------------ making things up
 

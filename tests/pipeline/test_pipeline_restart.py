@@ -57,6 +57,17 @@ def test_nothing_is_done_twice(done):
     assert done.run() == []
 
 
+def test_caches_are_cleared_when_the_manual_says(finished, done, tmp_path):
+    everything = ("L1_a.ms", "L1_a.ms", "L1_b.ms")
+    assert finished.engine.cleared == [everything, everything]
+    options = {"image__low_robust": -0.4}
+    done.run(**options, control__clearcache=False, control__clearcache_end=False)
+    assert done.engine.cleared == []
+    with pytest.raises(StopRequested):
+        done.run(control__exitafter="image_full_low")
+    assert done.engine.cleared == [everything]
+
+
 def test_a_record_tells_what_was_done(done):
     record = RunState(done.folder).read("image_phase1")
     assert record.options["image.robust"] == -0.15
@@ -287,6 +298,9 @@ def test_products_of_a_failed_stage_are_put_aside(place):
 
 def test_a_stage_must_make_what_it_promised(place):
     class Lazy:
+        def clear_cache(self, ms):
+            pass
+
         def image(self, job, monitor):
             from ddfpipe.engines.base import ImageResult
 

@@ -1,0 +1,104 @@
+"""The script as a user types it, and the files that a run leaves for people."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddfpipe.errors import StopRequested
+from workplace import tree_state
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "pipeline.py"
+CONFIG = """
+[data]
+mslist = small.txt
+full_mslist = full.txt
+colname = DATA
+[image]
+low_psf_arcsec = 20
+"""
+
+
+def call(folder, *words):
+    result = subprocess.run([sys.executable, str(SCRIPT), *words], cwd=folder, text=True,
+                            capture_output=True, timeout=120, env=os.environ | {"COLUMNS": "200"})
+    return result.returncode, result.stdout, result.stderr
+
+
+@pytest.fixture
+def folder(place):
+    (place.folder / "my.cfg").write_text(CONFIG)
+    (place.folder / "small.txt").write_text("ms/L1_a.ms\n")
+    (place.folder / "full.txt").write_text("ms/L1_a.ms\nms/L1_b.ms\n")
+    return place.folder
+
+
+def test_plan_status_and_dry_run_touch_nothing(folder):
+    before = tree_state(folder)
+    code, out, _ = call(folder, "plan", "my.cfg", "--solutions-do_very_slow=False")
+    assert code == 0 and "45 of 45 stages to do" in out and "fullampphase" in out
+    code, out, _ = call(folder, "status", "my.cfg")
+    assert code == 0 and "0 of 47 stages done; no run is at work here" in out
+    code, out, _ = call(folder, "my.cfg", "--control-dryrun=True")
+    assert code == 0 and "47 of 47 stages to do" in out
+    assert tree_state(folder) == before
+
+
+def test_plan_needs_no_data(folder):
+    for name in ("small.txt", "full.txt"):
+        (folder / name).unlink()
+    code, out, _ = call(folder, "plan", "my.cfg")
+    assert code == 0 and "47 of 47 stages to do" in out
+
+
+def test_bad_data_are_refused_before_anything_is_computed(folder):
+    code, _, err = call(folder, "my.cfg")
+    assert code == 1 and "L1_b.ms" in err
+    assert not (folder / "image_dirin_SSD_init.dirty.fits").exists()
+
+
+def test_what_this_version_cannot_do_is_refused(folder):
+    code, _, err = call(folder, "plan", "my.cfg", "--control-stokesv=True")
+    assert code == 1 and "stokesv" in err
+
+
+def test_the_script_answers_at_once(folder):
+    start = time.monotonic()
+    code, out, _ = call(folder, "--version")
+    assert code == 0 and time.monotonic() - start < 5
+
+
+def test_pictures_page_and_logs_of_a_run(place):
+    with pytest.raises(StopRequested):
+        place.run(pictures=True, control__exitafter="DDS0_smoothed", control__skip_di=True)
+    pictures = {path.name for path in (place.folder / "previews").iterdir()}
+    assert {"image_dirin_SSD_init.dirty.fits.png", "image_dirin_SSD_m.app.restored.fits.png",
+            "L1_a.ms.DDS0_smoothed.png"} <= pictures
+    page = (place.folder / "report.html").read_text()
+    assert "previews/image_dirin_SSD_m.app.restored.fits.png" in page
+    assert "DDS0_smoothed" in page and "11 of 38 stages done" in page
+    log = (place.folder / "logs/image_dirin_SSD.log").read_text().splitlines()
+    assert log[0].endswith(": image_dirin_SSD (not done yet)") and "done in" in log[-1]
+    assert any("peak_factor = 0.01" in line for line in log)
+
+
+def test_no_logs_if_not_wanted(place):
+    with pytest.raises(StopRequested):
+        place.run(control__logging=None, control__exitafter="external_mask")
+    assert not (place.folder / "logs").exists()
+
+
+def test_a_picture_that_fails_fails_nothing(place, monkeypatch, capsys):
+    from ddfpipe.report import pictures
+
+    def broken(*arguments):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(pictures, "draw_image", broken)
+    with pytest.raises(StopRequested):
+        place.run(pictures=True, control__exitafter="external_mask")
+    assert "no ink" in capsys.readouterr().out
+    assert "no ink" in (place.folder / "logs/image_dirin_SSD_init.log").read_text()
