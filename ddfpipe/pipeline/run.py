@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ddfpipe.engines.base import ImageJob
 from ddfpipe.errors import ConfigError, DataError, NoFullList, StopRequested
+from ddfpipe.log import StageLog
 from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
 from ddfpipe.pipeline.audience import Narrator
 from ddfpipe.pipeline.context import Context
@@ -27,6 +29,9 @@ from ddfpipe.report.progress import Progress
 from ddfpipe.report.summary import write_summary
 
 EngineMaker = Callable[["Field"], Any]
+Checker = Callable[["Field", list[Decision]], None]
+BYTES_A_PIXEL, IMAGES_A_STAGE = 4, 12
+"""What an imaging stage leaves: restored, model, residual, dirty (apparent and intrinsic), PSF..."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def show_status(field: Field) -> str:
 
 
 def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
-        check: Callable[[Field], None] | None = None, pictures: bool = True) -> None:
+        check: Checker | None = None, pictures: bool = True) -> None:
     """Do everything that is to do.
 
     make_engine, check: the engine and the checks of the data, by default those of the
@@ -168,23 +173,34 @@ def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
             if end:
                 raise StopRequested(f"ended after {end}, as exitafter asks")
         else:
-            (check or check_data)(field)
+            (check or check_data)(field, wanted)
             _run_stages(field, recipe, decisions, end, state, stop,
                         make_engine or native_engine, pictures)
         _finish(field, recipe, end)
 
 
-def check_data(field: Field) -> None:
-    """Look at all measurement sets before anything is computed; print what is worth knowing."""
+def check_data(field: Field, decisions: list[Decision]) -> None:
+    """Look at all measurement sets before anything is computed; tell what is worth knowing."""
     from ddfpipe.data.preflight import preflight
 
     report = preflight(
         list(field.small), list(field.full) or None, field.config.data.colname,
         drop_international=field.config.data.drop_international,
-        disk_needed={field.workdir: 0, field.cache_dir: 0},
+        disk_needed={field.cache_dir: 0} | {field.workdir: bytes_of_images(decisions)},
     )
+    log = StageLog(field.logs, "preflight")
+    log.line(report.text())
+    log.close()
     report.raise_if_errors()
     print(report.text())
+
+
+def bytes_of_images(decisions: list[Decision]) -> int:
+    """Disk that the images and masks still to make will take."""
+    jobs = [decision.stage.job for decision in decisions if not decision.done]
+    return sum(
+        BYTES_A_PIXEL * IMAGES_A_STAGE * job.npix**2 for job in jobs if isinstance(job, ImageJob)
+    )
 
 
 def native_engine(field: Field) -> Any:

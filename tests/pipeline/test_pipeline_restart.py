@@ -310,7 +310,7 @@ def test_a_stage_must_make_what_it_promised(place):
     from ddfpipe.pipeline.signals import StopFlag
 
     with pytest.raises(StageFailed, match="did not make image_dirin_SSD_init.dirty.fits"):
-        run(place.field(), StopFlag(), lambda field: Lazy(), check=lambda field: None)
+        run(place.field(), StopFlag(), lambda field: Lazy(), check=lambda field, decisions: None)
 
 
 def test_products_of_an_earlier_form_of_a_stage_go(done):

@@ -28,6 +28,11 @@ def call(folder, *words):
     return result.returncode, result.stdout, result.stderr
 
 
+def free_bytes(folder):
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
 @pytest.fixture
 def folder(place):
     (place.folder / "my.cfg").write_text(CONFIG)
@@ -58,6 +63,9 @@ def test_bad_data_are_refused_before_anything_is_computed(folder):
     code, _, err = call(folder, "my.cfg")
     assert code == 1 and "L1_b.ms" in err
     assert not (folder / "image_dirin_SSD_init.dirty.fits").exists()
+    assert "L1_b.ms" in (folder / "logs/preflight.log").read_text()
+    # 14 images of 20000 x 20000 and 3 of 6666 x 6666 pixels, 12 pictures each.
+    assert "disk" in err.lower() or free_bytes(folder) > 270e9
 
 
 def test_what_this_version_cannot_do_is_refused(folder):

@@ -42,7 +42,7 @@ class Workplace:
 
         self.engine = None
         run(self.field(full, **options), stop or StopFlag(), make_engine,
-            check=lambda field: None, pictures=pictures)
+            check=lambda field, decisions: None, pictures=pictures)
         return self.made
 
     @property
