@@ -154,6 +154,20 @@ def _sweep(a_re, a_im, c, use, gains, lookup, information):
     return decrease
 
 
+def matched_scale(stats: BlockStatistics, use: np.ndarray | None = None) -> float:
+    """Amplitude of all gains at which the model has the power of the data beyond the noise.
+
+    A start at the right scale matters: sweeps change one station at a time and are slow to move
+    the scale of all.  Directions are taken to add up incoherently.
+    """
+    take = stats.count > 0 if use is None else use & (stats.count > 0)
+    diagonal = np.cumsum(np.arange(1, stats.n_dir + 1)) - 1
+    expected = float(stats.a_re[take][:, diagonal].sum(dtype=np.float64))
+    power = float(stats.power[take].sum())
+    signal = max(power - float(stats.count[take].sum()), 0.05 * power)
+    return (signal / expected) ** 0.25 if expected > 0 and signal > 0 else 1.0
+
+
 def solve_complex(stats: BlockStatistics, lookup: np.ndarray, start: np.ndarray, *,
                   max_sweeps: int = 12, tolerance: float = 0.1,
                   use: np.ndarray | None = None) -> tuple[np.ndarray, int]:

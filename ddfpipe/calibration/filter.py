@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ddfpipe.calibration import priors
-from ddfpipe.calibration.als import solve_complex
+from ddfpipe.calibration.als import matched_scale, solve_complex
 from ddfpipe.calibration.linalg import invert_each
 from ddfpipe.calibration.options import SolverOptions
 from ddfpipe.calibration.polish import LogGains, polish
@@ -94,6 +94,13 @@ def station_sums(values: np.ndarray, array: Array) -> np.ndarray:
     return out
 
 
+def _log_amplitudes(gains: np.ndarray) -> np.ndarray:
+    """ln|g| within a factor of 20 of the median amplitude: complex fits of nothing can be zero."""
+    size = np.abs(gains)
+    middle = max(float(np.median(size)), 1e-12)
+    return np.log(np.clip(size, middle / 20, middle * 20))
+
+
 class AmplitudeFilter:
     """Slow log-amplitudes: a scalar filter for each station and direction.
 
@@ -148,7 +155,7 @@ class FilterChain:
         if start is not None:
             self._adopt(*start)
         self.amplitude = AmplitudeFilter(
-            PHASE_ONLY_SIGMA if options.phase_only else options.amplitude_prior,
+            PHASE_ONLY_SIGMA if options.phase_only else hyper.amplitude * options.amplitude_prior,
             options.amplitude_time if options.solver == "KAFCA" else 0.0,
             (array.n_ant, self.n_dir))
         self.latest: IntervalResult | None = None
@@ -232,7 +239,8 @@ class FilterChain:
             start = LogGains(self.latest.log_amp, phase, self.latest.amp_mean, prior)
         swept = 0
         if cold:
-            gains, swept = solve_complex(stats, self.array.lookup, start.gains,
+            scale = 1.0 if self.latest else matched_scale(stats, self.use)
+            gains, swept = solve_complex(stats, self.array.lookup, scale * start.gains,
                                          max_sweeps=options.max_sweeps,
                                          tolerance=options.tolerance, use=self.use)
             start = self._from_complex(stats, gains, mean, covariance)
@@ -252,7 +260,7 @@ class FilterChain:
                                     for d in range(self.n_dir)], axis=1) / self.hyper.temper
         phase = continuous_phases(gains, information, mean, covariance, 1 / self.array.factor)
         seen = information.sum(axis=1) > 0
-        log_amp = np.log(np.clip(np.abs(gains), 0.05, 20.0))
+        log_amp = _log_amplitudes(gains)
         amp_mean = np.average(log_amp[seen], axis=0) if seen.any() else np.zeros(self.n_dir)
         # Shrink noisy amplitudes as their prior would: a faint direction may start anywhere.
         variance, expected = self.amplitude.variance, amp_mean + self.amplitude.mean

@@ -249,16 +249,31 @@ class JonesSolver:
         chi2 = jones_chi_squared(stats, jones, self.ant1, self.ant2)[self.cross].sum()
         return jones, variance, float(chi2), sweeps
 
+    def _scaled(self, jones: np.ndarray, stats: JonesStatistics) -> np.ndarray:
+        """Starting matrices (n_ant, 4) times the factor that matches the power of the data.
+
+        Sweeps change one station at a time and are slow to move the scale of all: raw data against
+        a model in Jy may be off by many orders of magnitude.
+        """
+        matrix = jones.reshape(-1, 2, 2)
+        product = np.einsum("bik,bjk->bij", matrix[self.ant1], np.conj(matrix[self.ant2]))
+        expected = (stats.a * np.abs(product.reshape(-1, 4)) ** 2)[self.cross].sum()
+        power = stats.power[self.cross].sum()
+        signal = max(power - stats.count[self.cross].sum(), 0.05 * power)
+        return jones * (signal / expected) ** 0.25 if expected > 0 and signal > 0 else jones
+
     def _solve_block(self, block: int, stats: JonesStatistics, row: dict) -> None:
         options = self.options
         count = int(stats.count[self.cross].sum())
         previous = self._jones[block]
         limit = options.max_sweeps if self._cold[block] else 4 * options.n_iter
+        if self._cold[block]:
+            previous = self._scaled(previous, stats)
         jones, variance, chi2, sweeps = self._fit(stats, previous, limit)
         usual = np.median(self._usual[block][-9:]) if self._usual[block] else np.inf
         if count and chi2 > (1 + options.restart_rise) * usual * count:
             identity = np.tile(np.array([1, 0, 0, 1], np.complex128), (self.n_ant, 1))
-            other = self._fit(stats, identity, options.max_sweeps)
+            other = self._fit(stats, self._scaled(identity, stats), options.max_sweeps)
             if other[2] < chi2:
                 jones, variance, chi2, sweeps = other
         row["baseline_chi2"][block] = jones_chi_squared(stats, jones, self.ant1, self.ant2)

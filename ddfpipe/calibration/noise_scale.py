@@ -19,6 +19,10 @@ PRIOR_SAMPLES = 30
 """Differences worth of trust in the station model beside a baseline's own."""
 
 
+CLIP = 8.0
+"""Multiple of the mean of |D|² above which it is interference: noise gets there 3 times in 10⁴."""
+
+
 def _differences(values: np.ndarray, axis: int) -> np.ndarray:
     return np.diff(values, axis=axis) if values.shape[axis] > 1 else values
 
@@ -61,12 +65,27 @@ def estimate_sigma(data: np.ndarray, weight: np.ndarray, ant1: np.ndarray, ant2:
             continue
         power = normalized_differences(data[:, :, channels], weight[:, :, channels])
         power = np.moveaxis(power, 1, 0).reshape(data.shape[1], -1)
-        count = np.isfinite(power).sum(axis=1)
-        median = np.full(len(power), np.nan)
-        median[count > 0] = np.nanmedian(power[count > 0], axis=1)
-        # |D|² of complex Gaussian noise is exponential: its median is ln 2 of the mean.
-        out.append(_combine(median / np.log(2.0), count, ant1, ant2, n_ant))
+        variance, count = _robust_mean(power)
+        out.append(_combine(variance, count, ant1, ant2, n_ant))
     return np.sqrt(np.array(out))
+
+
+def _robust_mean(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of exponentially distributed rows by their median, and the number of values, (n,).
+
+    |D|² of complex Gaussian noise is exponential: its median is ln 2 of its mean.  Values above
+    CLIP times the estimate are interference, and left out of a second round.
+    """
+    mean = np.full(len(power), np.nan)
+    limit = np.inf
+    count = np.zeros(len(power), int)
+    for _ in range(3):
+        power = np.where(power > limit, np.nan, power)
+        count = np.isfinite(power).sum(axis=1)
+        known = count > 0
+        mean[known] = np.nanmedian(power[known], axis=1) / np.log(2.0)
+        limit = CLIP * np.where(known, mean, np.inf)[:, None]
+    return mean, count
 
 
 def _combine(variance: np.ndarray, count: np.ndarray, ant1: np.ndarray, ant2: np.ndarray,

@@ -39,12 +39,14 @@ class Hyperparameters:
 
     temper: factor F by which the statistics are divided: the model's own error is not white noise,
     and F > 1 keeps the gains from chasing it.
+    amplitude: factor on the option amplitude_prior.
     """
 
     length: float = 0.04
     variance: float = 4.0
     correlation_time: float = 300.0
     temper: float = 1.0
+    amplitude: float = 1.0
 
 
 def direction_distance(directions: np.ndarray) -> np.ndarray:

@@ -39,18 +39,24 @@ DEFAULT_ERROR = 0.1
 def _search(unit, weight, kappa, constant, centre, pull, grid, out):
     """Best x of each time: unit (n_time, n_chan) unit phasors, weight alike, centre (n_time,)."""
     n_time, n_chan = unit.shape
+    rotor = np.empty(n_chan, np.complex128)
+    value = np.empty(n_chan, np.complex128)
     for t in range(n_time):
         best = -1e300
+        for f in range(n_chan):
+            # The grid is uniform: one multiplication a step turns a phasor, no sine is needed.
+            if grid.size > 1:
+                rotor[f] = np.exp(-1j * kappa[f] * (grid[1] - grid[0]))
+            if grid.size > 0:
+                value[f] = weight[t, f] * unit[t, f] * np.exp(-1j * (kappa[f] * grid[0] + constant))
         for i in range(grid.size):
-            x = grid[i]
-            score = -0.5 * pull[t] * (x - centre[t]) ** 2
+            score = -0.5 * pull[t] * (grid[i] - centre[t]) ** 2
             for f in range(n_chan):
-                turn = kappa[f] * x + constant
-                score += weight[t, f] * (unit[t, f].real * np.cos(turn)
-                                         + unit[t, f].imag * np.sin(turn))
+                score += value[f].real
+                value[f] *= rotor[f]
             if score > best:
                 best = score
-                out[t] = x
+                out[t] = grid[i]
         for _ in range(4):  # Newton on the smooth maximum
             slope = -pull[t] * (out[t] - centre[t])
             curve = pull[t] + 1e-300

@@ -2,10 +2,11 @@
 
 A share of the baselines takes no part in the fits; χ² on them, from their own statistics, says how
 well a prior predicts data it has not seen.  One parameter after another is varied over a short
-grid: length and strength of the differential phase together, then the correlation time, then the
-temper.  Moment estimates from the solutions themselves fail, since noise, unmodelled flux and
-phase errors all look like process noise.  For the temper the largest value within one standard
-error of the best is taken: held-out data notice absorbed flux less than images do.
+grid: length and strength of the differential phase together, then the correlation time, the width of
+the amplitudes and the temper.  Moment estimates from the solutions themselves fail, since noise,
+unmodelled flux and phase errors all look like process noise.  Of the widths the narrowest and of
+the tempers the largest within one standard error of the best is taken: held-out data notice
+absorbed flux less than images do.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ddfpipe.calibration.statistics import BlockStatistics, chi_squared
 LENGTHS = (0.02, 0.04, 0.08)
 VARIANCES = (0.25, 1.0, 4.0, 16.0)
 TIME_FACTORS = (0.25, 1.0, 4.0)
+AMPLITUDE_FACTORS = (1.0, 0.4, 0.2)
 TEMPERS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 MIN_ANTENNAS = 10
 """With fewer stations a tenth of the baselines is too few to hold out."""
@@ -98,14 +100,17 @@ def choose(blocks: Sequence[Block], array: Array, options: SolverOptions,
     if options.solver == "KAFCA":
         hyper = best([replace(hyper, correlation_time=start.correlation_time * f)
                       for f in TIME_FACTORS])
+    if not options.phase_only:
+        candidates = [replace(hyper, amplitude=f) for f in AMPLITUDE_FACTORS]
+        hyper = candidates[_last_within_error(scores(candidates))]
     candidates = [replace(hyper, temper=f) for f in TEMPERS]
     table = scores(candidates)
-    hyper = candidates[_largest_within_error(table)]
+    hyper = candidates[_last_within_error(table)]
     samples = sum(int(stats.count[hold].sum()) for stats, _ in blocks[min(2, len(blocks) - 1):])
     return Tuned(hyper, float(table[candidates.index(hyper)].sum()) / max(samples, 1), trials)
 
 
-def _largest_within_error(table: Sequence[np.ndarray]) -> int:
+def _last_within_error(table: Sequence[np.ndarray]) -> int:
     """Index of the last trial whose total is within one standard error of the least.
 
     The error is that of the difference of the two, from its scatter over baselines: samples of one

@@ -176,7 +176,7 @@ def _read_extra(path: Path, solset: str | None) -> dict:
             return {}
         own = group["ddfpipe"]
         out = {key: own[key][()] for key in ("time_edges", "freq_edges", "error") if key in own}
-        out["meta"] = {key: value.item() if isinstance(value, np.generic) else _text(value)
+        out["meta"] = {key: _text(value) if isinstance(value, bytes | str) else value.item()
                        for key, value in own.attrs.items()}
         return out
 

@@ -1,0 +1,114 @@
+"""Statistics against direct sums, χ² against residuals, threads against one."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from ddfpipe.calibration.als import baseline_lookup, solve_complex
+from ddfpipe.calibration.gains import align_gauge
+from ddfpipe.calibration.statistics import block_statistics, chi_squared
+from ddfpipe.errors import SolveError
+
+from .arrays import Simulation
+
+
+def random_block(n_dir, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def noise(*shape):
+        return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+
+    weight = rng.uniform(0, 2, (3, 10, 5)).astype(np.float32)
+    weight[rng.random(weight.shape) < 0.3] = 0
+    return noise(n_dir, 3, 10, 5), noise(3, 10, 5), weight
+
+
+@pytest.mark.parametrize("n_dir", [1, 2, 3, 6])
+def test_statistics_equal_direct_sums(n_dir):
+    model, data, weight = random_block(n_dir)
+    channels = np.array([0, 2, 3])
+    stats = block_statistics(model, data, weight, channels)
+    m, d, w = model[..., channels], data[..., channels], weight[..., channels]
+    full = np.einsum("tbc,dtbc,etbc->bde", w, m.conj(), m)
+    row, col = np.tril_indices(n_dir)
+    np.testing.assert_allclose(stats.a_re + 1j * stats.a_im, full[:, row, col], rtol=1e-4,
+                               atol=1e-4)
+    np.testing.assert_allclose(stats.c, np.einsum("tbc,dtbc,tbc->bd", w, m.conj(), d), rtol=1e-4,
+                               atol=1e-4)
+    np.testing.assert_allclose(stats.power, (w * np.abs(d) ** 2).sum(axis=(0, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(stats.count, (w > 0).sum(axis=(0, 2)))
+
+
+def test_samples_that_are_not_finite_do_not_count():
+    model, data, weight = random_block(2)
+    weight[:] = 1
+    clean = weight.copy()
+    clean[1, 4, 2] = 0
+    expected = block_statistics(model, data, clean)
+    data[1, 4, 2] = np.nan
+    got = block_statistics(model, data, weight)
+    np.testing.assert_array_equal(got.a_re, expected.a_re)
+    np.testing.assert_array_equal(got.c, expected.c)
+    assert got.count.sum() == weight.size - 1
+
+
+def test_chi_squared_equals_residual_power():
+    sim = Simulation()
+    arguments, gains, _ = sim.next()
+    stats = block_statistics(arguments["model"], arguments["data"], arguments["weight"])
+    residual = arguments["data"] - sim.corrupt(gains, arguments["model"])
+    expected = (arguments["weight"] * np.abs(residual) ** 2).sum(axis=(0, 2))
+    np.testing.assert_allclose(chi_squared(stats, gains, sim.ant1, sim.ant2), expected, rtol=5e-3,
+                               atol=5e-2)
+
+
+def test_threads_give_the_same_bits():
+    sim = Simulation(n_core=26, n_remote=4)
+    arguments, _, _ = sim.next()
+    one = block_statistics(arguments["model"], arguments["data"], arguments["weight"])
+    with ThreadPoolExecutor(3) as pool:
+        many = block_statistics(arguments["model"], arguments["data"], arguments["weight"],
+                                executor=pool)
+    for name in ("a_re", "a_im", "c", "power", "count"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
+
+
+def test_shapes_that_disagree_are_refused():
+    model, data, weight = random_block(2)
+    with pytest.raises(SolveError, match="must agree"):
+        block_statistics(model, data[:, :5], weight)
+
+
+def test_complex_sweeps_find_noiseless_gains():
+    sim = Simulation(sigma=0.0, common=2.0)
+    arguments, gains, _ = sim.next()
+    stats = block_statistics(arguments["model"], arguments["data"], arguments["weight"])
+    lookup = baseline_lookup(sim.ant1, sim.ant2, sim.n_ant)
+    found, sweeps = solve_complex(stats, lookup, np.ones(gains.shape), max_sweeps=200,
+                                  tolerance=1e-9)
+    error = np.abs(align_gauge(found[..., None], gains[..., None]) - gains[..., None])
+    assert error.max() < 1e-3
+    assert sweeps > 1
+
+
+def test_reversed_baselines_give_the_same_gains():
+    sim = Simulation()
+    arguments, gains, _ = sim.next()
+    model, data, weight = (arguments[k] for k in ("model", "data", "weight"))
+    flip = np.arange(len(sim.ant1)) % 2 == 1
+    ant1, ant2 = np.where(flip, sim.ant2, sim.ant1), np.where(flip, sim.ant1, sim.ant2)
+    turned = [np.where(flip[:, None], x.conj(), x) for x in (model, data)]
+    results = []
+    for m, d, p, q in ((model, data, sim.ant1, sim.ant2), (*turned, ant1, ant2)):
+        stats = block_statistics(m, d, weight)
+        results.append(solve_complex(stats, baseline_lookup(p, q, sim.n_ant),
+                                     np.ones(gains.shape), max_sweeps=6)[0])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-3, atol=1e-4)
+
+
+def test_lookup_refuses_doubles_and_strangers():
+    with pytest.raises(SolveError, match="two baselines"):
+        baseline_lookup([0, 1], [1, 0], 2)
+    with pytest.raises(SolveError, match="there are 2"):
+        baseline_lookup([0], [2], 2)
