@@ -7,10 +7,10 @@ State: phases φ_p of all directions of a station, a Gaussian N(x_p, P_p).  From
 with α = exp(-Δt/τ): the deviation of a direction from the mean over directions decays (Ornstein-
 Uhlenbeck), the mean walks freely; Q = (1 - α²) S_p + f_p r Δt 11ᵀ (S_p, f_p, r in priors.py).  The
 measurement update is the Gauss-Newton fit of polish.py, iterated (an iterated extended Kalman
-filter in information form; Tasse 2014, arXiv:1410.8706, Smirnov & Tasse 2015), linearised at its
+filter in information form; Tasse 2014, A&A 566, A127, Smirnov & Tasse 2015), linearised at its
 own solution instead of once.  The prior covariance used is λ P⁻ + (1 - λ) <P⁻>, <P⁻> the running
-mean.  Backward: Rauch-Tung-Striebel, x_t += G (x_(t+1) - x⁻_(t+1)), P_t += G (P_(t+1) - P⁻_(t+1)) Gᵀ,
-G = P_t Φᵀ (P⁻_(t+1))⁻¹, over windows of a few correlation times.
+mean.  Backward (Rauch-Tung-Striebel) x_t += G (x_(t+1) - x⁻_(t+1)) and P_t += G (P_(t+1) -
+P⁻_(t+1)) Gᵀ with G = P_t Φᵀ (P⁻_(t+1))⁻¹, over windows of a few correlation times.
 
 Amplitudes change slowly and are filtered one by one (AmplitudeFilter), forward only.
 """
@@ -244,7 +244,8 @@ class FilterChain:
                                          max_sweeps=options.max_sweeps,
                                          tolerance=options.tolerance, use=self.use)
             start = self._from_complex(stats, gains, mean, covariance)
-        fit, polished = polish(stats, self.array.lookup, start, amp_variance=self.amplitude.variance,
+        fit, polished = polish(stats, self.array.lookup, start,
+                               amp_variance=self.amplitude.variance,
                                amp_shift=self.amplitude.mean, prior=prior, prior_mean=mean,
                                temper=self.hyper.temper,
                                max_sweeps=MOST_SWEEPS * options.n_iter, tolerance=options.tolerance,

@@ -7,9 +7,10 @@ N_p g_p), both divided by the temper F, a step solves
     [[Re T + Λ_a,  -Im T        ],  [da]     [Re y + Λ_a (m - a)      ]
      [Im T,         Re T + P⁻¹  ]]  [dφ]  =  [Im y + P⁻¹ (μ - φ)      ]
 
-where a_pd ~ N(m_d + s_pd, 1/Λ_pd) (written above with s = 0) and φ_p ~ N(μ_p, P_p).  The mean log-amplitude m_d of a direction has a
-flat prior: it takes up a wrong flux of the model, in closed form after every sweep (a Newton step
-along it, then m_d = mean of a_pd), and is divided out of the result unless asked otherwise.
+where a_pd ~ N(m_d + s_pd, 1/Λ_pd) (written above with s = 0) and φ_p ~ N(μ_p, P_p).  The mean
+log-amplitude m_d of a direction has a flat prior: it takes up a wrong flux of the model, in closed
+form after every sweep (a Newton step along it, then m_d = mean of a_pd - s_pd), and is divided out
+of the result unless asked otherwise.
 
 Gauss-Newton on phases is trapped when they are wrong by more than a radian or so: start it from
 the complex sweeps or from the interval before.

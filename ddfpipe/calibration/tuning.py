@@ -2,10 +2,10 @@
 
 A share of the baselines takes no part in the fits; χ² on them, from their own statistics, says how
 well a prior predicts data it has not seen.  One parameter after another is varied over a short
-grid: length and strength of the differential phase together, then the correlation time, the width of
-the amplitudes and the temper.  Moment estimates from the solutions themselves fail, since noise,
-unmodelled flux and phase errors all look like process noise.  Of the widths the narrowest and of
-the tempers the largest within one standard error of the best is taken: held-out data notice
+grid: length and strength of the differential phase together, then the correlation time, the width
+of the amplitudes and the temper.  Moment estimates from the solutions themselves fail, since
+noise, unmodelled flux and phase errors all look like process noise.  Of the widths the narrowest
+and of the tempers the largest within one standard error of the best is taken: held-out data notice
 absorbed flux less than images do.
 """
 
