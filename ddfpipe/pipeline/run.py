@@ -31,7 +31,7 @@ from ddfpipe.report.summary import write_summary
 EngineMaker = Callable[["Field"], Any]
 Checker = Callable[["Field", list[Decision]], None]
 BYTES_A_PIXEL, IMAGES_A_STAGE = 4, 12
-"""What an imaging stage leaves: restored, model, residual, dirty (apparent and intrinsic), PSF..."""
+"""What an imaging stage leaves: restored, model, residual, dirty (both scales), PSF and so on."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,9 @@ def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
     """Do everything that is to do.
 
     make_engine, check: the engine and the checks of the data, by default those of the
-    configuration.  pictures: draw quick-look pictures.  Raises StopRequested (exitafter, signals), NoFullList at the end of the small
-    list, LockError, StageFailed, ConfigError, DataError, ResourceError.
+    configuration.  pictures: draw quick-look pictures.
+    Raises StopRequested (exitafter, signals), NoFullList at the end of the small list, LockError,
+    StageFailed, ConfigError, DataError, ResourceError.
     """
     control = field.config.control
     stop.install(control.catch_signal)

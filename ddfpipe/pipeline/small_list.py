@@ -74,18 +74,24 @@ def image_without_solutions(b: Builder, data: Data) -> Sky:
         external_mask=mask, start_model=dirin, reuse=dirin, reuse_what="residual",
     ))
     b.exit_point("initial")
+    return find_directions(b, data, Sky(
+        deeper, deeper, mask, external, Path(s.image.clusterfile or CLUSTERS), template=dirin,
+        facets="",
+    ), avoid)
 
-    if s.image.clusterfile:
-        clusters = Path(s.image.clusterfile)
-    else:
-        clusters = b.cluster(ClusterJob(deeper, Path(CLUSTERS), s.solutions.ndir, avoid))
+
+def find_directions(b: Builder, data: Data, sky: Sky, avoid: Path | None) -> Sky:
+    """Calibration directions, unless they are given, and an image with their facets."""
+    s = b.settings
+    if not s.image.clusterfile:
+        b.cluster(ClusterJob(sky.image, sky.clusters, s.solutions.ndir, avoid))
     faceted = b.image(selfcal_image(
         s, "image_dirin_SSD_m_c", data, s.image.apply_weights[0], major_cycles=1,
         peak_factor=0.001, rms_factor=0.0, auto_mask_sigma=s.masking.thresholds[0],
-        external_mask=mask, start_model=deeper, clusters=clusters,
+        external_mask=sky.mask, start_model=sky.model, clusters=sky.clusters,
     ))
     b.exit_point("dirin")
-    return Sky(faceted, faceted, mask, external, clusters, template=dirin, facets=faceted)
+    return replace(sky, image=faceted, model=faceted, facets=faceted)
 
 
 def first_di_calibration(b: Builder, data: Data, sky: Sky) -> tuple[Data, Sky]:

@@ -17,7 +17,8 @@ class Progress:
     bars: False shows none (option nobar).  quiet: nothing at all.  May be called from any thread.
     """
 
-    def __init__(self, bars: bool = True, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, bars: bool = True, quiet: bool = False,
+                 stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         self._bars = bars and not quiet and self._stream.isatty()
         self._lines = not quiet and not self._stream.isatty() and bars

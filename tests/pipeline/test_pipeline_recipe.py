@@ -258,7 +258,8 @@ def test_without_di_calibration():
 
 def test_without_full_list_the_recipe_ends_early():
     short = recipe(full=False)
-    assert short.no_full_list and short.names() == SEQUENCE[:SEQUENCE.index("image_ampphase1_di") + 1]
+    last = SEQUENCE.index("image_ampphase1_di")
+    assert short.no_full_list and short.names() == SEQUENCE[:last + 1]
 
 
 def test_without_low_resolution():
