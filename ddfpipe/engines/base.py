@@ -217,3 +217,9 @@ class Engine(Protocol):
         """Keep only the model of `image` under `mask`, as model root `output`."""
 
     def cluster(self, job: ClusterJob, monitor: Monitor) -> Path: ...
+
+    def start_model(self, skymodel: Path, like: ImageJob, output: str, monitor: Monitor) -> Path:
+        """A text sky model as model root `output` on the grid of `like`."""
+
+    def clear_cache(self, ms: tuple[Path, ...]) -> None:
+        """Forget what is cached of some measurement sets, and every cached image."""

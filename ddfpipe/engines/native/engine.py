@@ -8,6 +8,7 @@ import numpy as np
 
 from ...beam import make_beam
 from ...data.ms import read_metadata
+from ...data.viscache import clear_caches
 from ..base import (
     ClusterJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob, SolveResult,
 )
@@ -16,6 +17,7 @@ from .imager import Imager
 from .smoothing import smooth_solutions
 from .solving import Solve
 from .state import ImageCache
+from .visibilities import clear_stokes
 
 
 class NativeEngine:
@@ -77,3 +79,9 @@ class NativeEngine:
         freq = np.linspace(info.freqs.min(), info.freqs.max(), like.n_bands)
         grid = sky.job_grid(like, info.phase_centre)
         return sky.start_model(self.workdir, skymodel, grid, np.unique(freq), output)
+
+    def clear_cache(self, ms) -> None:
+        """Forget what is cached of some measurement sets, and every cached image."""
+        clear_caches(self.cache_dir, ms)
+        clear_stokes(self.cache_dir, ms)
+        self.images.clear()

@@ -26,6 +26,10 @@ CHUNK_BYTES = 256e6
 """Bytes of four-correlation visibilities handled at a time."""
 
 
+STOKES_FOLDER = "ddfpipe.stokes"
+"""Stokes-I copies below the cache directory."""
+
+
 class Scratch:
     """Arrays on disk that live as long as one job.
 
@@ -188,7 +192,7 @@ def stokes_i(cache: VisCache, di: str | None, solsdir: Path, cache_dir: Path, mo
     """
     table = solutions.load_solution(solsdir, cache.name, di) if di else None
     key = _correction_key(cache, table)
-    folder = Path(cache_dir) / "ddfpipe.stokes"
+    folder = Path(cache_dir) / STOKES_FOLDER
     target = folder / f"{cache.name}.{key}.npy"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,6 +204,14 @@ def stokes_i(cache: VisCache, di: str | None, solsdir: Path, cache_dir: Path, mo
         out.flush()
         part.rename(target)
     return np.load(target, mmap_mode="r")
+
+
+def clear_stokes(cache_dir: Path, ms) -> None:
+    """Remove the Stokes-I copies of some measurement sets."""
+    folder = Path(cache_dir) / STOKES_FOLDER
+    for path in ms:
+        for file in folder.glob(f"{Path(path).name}.*"):
+            file.unlink()
 
 
 def _correction_key(cache: VisCache, table: GainTable | None) -> str:
