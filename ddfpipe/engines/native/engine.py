@@ -28,16 +28,18 @@ class NativeEngine:
     workdir : products
     cache_dir : visibility cache and scratch space; losing it costs time only
     solsdir : solutions
-    threads : worker threads
+    threads, solve_threads : worker threads of imaging and of solving (None: as imaging)
     memory_limit : bytes
     beam_model : "auto", "LOFAR", "array_factor", "full" or "none"
     drop_international : leave stations outside the Netherlands out
     """
 
     def __init__(self, *, workdir: Path, cache_dir: Path, solsdir: Path, threads: int,
-                 memory_limit: int, beam_model: str = "auto", drop_international: bool = False):
+                 memory_limit: int, solve_threads: int | None = None, beam_model: str = "auto",
+                 drop_international: bool = False):
         self.workdir, self.cache_dir, self.solsdir = Path(workdir), Path(cache_dir), Path(solsdir)
-        self.threads, self.memory_limit = threads, memory_limit
+        self.threads, self.solve_threads = threads, solve_threads or threads
+        self.memory_limit = memory_limit
         self.beam_model, self.drop_international = beam_model, drop_international
         self.images = ImageCache(self.cache_dir)
         self._beams: dict[Path, object] = {}

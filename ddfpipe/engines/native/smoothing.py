@@ -28,12 +28,10 @@ def _one_observation(engine, job: SmoothJob, names: list[str], monitor) -> list[
     tables = [solutions.load_solution(engine.solsdir, name, job.name) for name in names]
     table = merge(tables, job.sigma_clip)
     start = solutions.observation_start(table)
-    made = [_save(table, solutions.merged_path(engine.workdir, job.name, start, "merged"))]
+    made = _save(table, solutions.merged_path(engine.workdir, job.name, start, "merged"))
     if job.smooth:
         table = smooth_table(table, job.smooth)
-        made.append(
-            _save(table, solutions.merged_path(engine.workdir, job.name, start, "smoothed"))
-        )
+        made += _save(table, solutions.merged_path(engine.workdir, job.name, start, "smoothed"))
     monitor.message(
         f"{job.name}: {len(names)} measurement sets merged into {made[-1].name}"
     )
@@ -42,7 +40,9 @@ def _one_observation(engine, job: SmoothJob, names: list[str], monitor) -> list[
     return made + links
 
 
-def _save(table, path: Path) -> Path:
-    solutions.save_table(table, path.with_suffix(".h5"))
-    solutions.save_table(table, path)
-    return path
+def _save(table, path: Path) -> list[Path]:
+    """Write a table as h5parm and, last, in killMS's layout."""
+    paths = [path.with_suffix(".h5"), path]
+    for target in paths:
+        solutions.save_table(table, target)
+    return paths
