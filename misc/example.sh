@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Set up ddfpipe, simulate a small LOFAR field, and make its images with the whole pipeline.
+#
+#     bash misc/example.sh [DIR]         DIR is where the data and images go; default: example-run
+#
+# Some minutes on two cores, 2 GB of disk.  May be run again: what is done is not done anew.
+# Environment variables: see setup.sh.
+set -euo pipefail
+
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export DDFPIPE_VENV=${DDFPIPE_VENV:-$checkout/.venv}
+mkdir -p "${1:-example-run}"
+folder=$(cd "${1:-example-run}" && pwd)
+bash "$checkout/misc/setup.sh"
+
+unset PYTHONPATH PYTHONHOME
+export PATH=$DDFPIPE_VENV/bin:$PATH
+cd "$folder"
+if [ -f simulated ]; then
+    echo "== the measurement sets are in $folder already"
+else
+    echo "== simulating six measurement sets in $folder"
+    rm -rf L000001_SB*.ms
+    simulate.py --config example --output .
+    touch simulated
+fi
+[ -f example.cfg ] || cp "$checkout/examples/example.cfg" .
+
+echo "== pipeline.py example.cfg"
+pipeline.py example.cfg
+
+final=image_full_ampphase_di_m.NS
+cat <<END
+
+== done.  Look at (all in $folder)
+report.html                          the page of the run: stages, figures, pictures
+previews/image_dirin_SSD_m.app.restored.fits.png
+                                     the field before calibration by direction ...
+previews/$final.app.restored.fits.png
+                                     ... and after
+$final.app.restored.fits  final image, apparent flux (for ds9, carta, astropy)
+$final.int.restored.fits  the same, corrected for the beam
+truth.skymodel                       the sky that was simulated
+SOLSDIR/*/*.h5                       gains by station, time and direction (h5parm)
+
+== to use the commands yourself
+source $DDFPIPE_VENV/bin/activate
+cd $folder
+pipeline.py status example.cfg
+END

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Set up ddfpipe with what the tests need, and run the tests.
+#
+#     bash misc/test.sh [WORD...]        words are handed to pytest, e.g. -m 'not slow'
+#
+# The tests use the installed package and its scripts, not the folder ddfpipe of the checkout.
+# The exit code is that of pytest.  Environment variables: see setup.sh.
+set -euo pipefail
+
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export DDFPIPE_VENV=${DDFPIPE_VENV:-$checkout/.venv}
+bash "$checkout/misc/setup.sh" test
+
+unset PYTHONPATH PYTHONHOME
+export PATH=$DDFPIPE_VENV/bin:$PATH
+# Compiled kernels and records of the tests stay out of the checkout.
+export NUMBA_CACHE_DIR=$DDFPIPE_VENV/numba-cache
+export HYPOTHESIS_STORAGE_DIRECTORY=$DDFPIPE_VENV/hypothesis
+export MPLBACKEND=Agg
+cd "$checkout"
+# "pytest", not "python -m pytest": the latter would import ddfpipe from the checkout.
+exec pytest -p no:cacheprovider -ra "$@"
