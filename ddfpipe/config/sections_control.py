@@ -6,10 +6,6 @@ from dataclasses import dataclass
 
 from .option import option
 
-EXIT_POINTS = (
-    "cleanup", "initial", "dirin", "dirin_di", "bootstrap", "phase", "ampphase", "ampphase_di",
-    "fulllow", "fullampphase",
-)
 COLUMNS = ("SCALED_DATA", "DATA_DI_CORRECTED", "DD_PREDICT", "IMAGING_WEIGHT")
 
 
@@ -35,11 +31,12 @@ class Control:
     bootstrap: bool = option("bool", False, "Tie the flux scale to other surveys.")
     catch_signal: bool = option("bool", True, "On SIGUSR1 stop before the next step.")
     exitafter: str | None = option(
-        "str", None, "Stop after this step, exit code 2.", choices=EXIT_POINTS, nullable=True
+        "str", None, "Stop after this stage or exit point, exit code 2; 'plan' lists the names.",
+        nullable=True,
     )
     redofrom: str | None = option(
-        "str", None, "Put the products from here on aside and make them again.",
-        choices=("start", "dirin"), nullable=True,
+        "str", None, "Put the products from this stage on (or from start, or dirin) aside and make "
+        "them again.", nullable=True,
     )
     archive_dir: str = option("str", "old", "Folder to which redofrom moves products.")
     msss_mode: bool = option(
@@ -60,7 +57,7 @@ class Control:
     )
     beam_at: str = option(
         "str", "facet", "Where the beam is evaluated: facet centre or direction of its "
-        "calibrator.", choices=("facet", "tessel"),
+        "calibrator; external engines only.", choices=("facet", "tessel"),
     )
     strategy: str = option(
         "str", "classic", "Sequence of steps.", choices=("classic",), ours=True
