@@ -15,6 +15,8 @@ def unavailable(cfg: Config) -> list[str]:
         "[control] spectral_restored (images of single bands)": control.spectral_restored,
         "[control] msss_mode (one channel per frequency)": control.msss_mode,
         "[control] redo_DI (calibration on a downloaded sky model)": control.redo_DI,
+        "[control] remove_columns (columns of earlier runs)": control.remove_columns,
+        "[image] use_splitisland (splitting of large islands)": cfg.image.use_splitisland,
         "[image] do_wide (subtraction of the wide field)": cfg.image.do_wide,
         "[offsets] method (astrometry)": cfg.offsets.method is not None,
         "[spectra] do_dynspec (dynamic spectra)": cfg.spectra.do_dynspec,

@@ -75,8 +75,8 @@ class Image:
         "bool", True, "Account for time and bandwidth smearing in the model."
     )
     HMPsize: int = option(
-        "int", 10, "Islands larger than this start from a multi-scale deconvolution.",
-        unit="pixels", low=0,
+        "int", 10, "Islands larger than this start from a multi-scale deconvolution; external "
+        "engines only.", unit="pixels", low=0,
     )
     uvmin: float = option("float", 0.1, "Shortest baseline imaged.", unit="km", low=0)
     uvmax: float = option("float", 1000.0, "Longest baseline imaged.", unit="km", above=0)
@@ -100,7 +100,8 @@ class Image:
         "bool", False, "Split large islands of emission when deconvolving."
     )
     splitisland_size: float = option(
-        "float", 100.0, "Largest island then left whole.", unit="pixels", above=0
+        "float", 100.0, "Largest island then left whole; external engines only.", unit="pixels",
+        above=0,
     )
     beam_model: str = option(
         "str", "auto", "Primary beam. auto: LOFAR where the measurement sets have the table "

@@ -130,13 +130,14 @@ def test_stale_configurations_say_why(name, expected, field_folder):
 
 def test_what_is_not_available_is_named(field_folder):
     path = field_folder / "x.cfg"
-    path.write_text(config_text([{"control": {"redo_DI": "1", "msss_mode": "1"},
-                                  "image": {"do_wide": "1"}}]))
+    path.write_text(config_text([{"control": {"redo_DI": "1", "msss_mode": "1", "remove_columns": "1"},
+                                  "image": {"do_wide": "1", "use_splitisland": "1"}}]))
     lines = unavailable(load_config([str(path)]))
     for option in ("bootstrap", "polcubes", "stokesv", "spectral_restored", "msss_mode", "redo_DI",
-                   "do_wide", "method", "do_dynspec", "compress_polcubes", "compress_ms"):
+                   "do_wide", "method", "do_dynspec", "compress_polcubes", "compress_ms",
+                   "remove_columns", "use_splitisland"):
         assert sum(f"] {option} (" in line for line in lines) == 1, option
-    assert len(lines) == 11
+    assert len(lines) == 13
     assert unavailable(load_config(["--data-mslist=m"])) == []
 
 
