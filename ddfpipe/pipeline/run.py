@@ -213,7 +213,7 @@ def native_engine(field: Field) -> Any:
     limit = machine.memory_limit_gb
     return NativeEngine(
         workdir=field.workdir, cache_dir=field.cache_dir, solsdir=field.solsdir,
-        threads=machine.NCPU_DDF,
+        threads=machine.NCPU_DDF, solve_threads=machine.NCPU_killms,
         memory_limit=int(limit * 1e9) if limit else available_memory(),
         beam_model=field.config.image.beam_model,
         drop_international=field.config.data.drop_international,
