@@ -45,9 +45,9 @@ install() {
     rm -rf "$checkout/build/lib" "$checkout"/build/bdist.*
     # A stamp speaks of the last installation only.
     rm -f "$venv"/.ddfpipe*
-    "$venv/bin/python" -m pip install --quiet "$wanted"
+    "$venv/bin/python" -m pip install -qq "$wanted"
     # The version number alone does not tell pip that the checkout has changed.
-    "$venv/bin/python" -m pip install --quiet --force-reinstall --no-deps "$checkout"
+    "$venv/bin/python" -m pip install -qq --force-reinstall --no-deps "$checkout"
 }
 
 if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then

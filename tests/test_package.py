@@ -1,0 +1,147 @@
+"""What a newcomer meets first: the installed package, its documents, set-up and CI scripts."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from importlib.metadata import metadata, requires, version
+from pathlib import Path
+
+import ddfpipe
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    path for pattern in ("*.md", "docs/*.md", "examples/*.md", "singularity/*.md")
+    for path in ROOT.glob(pattern)
+)
+SHELL = [ROOT / ".ci/run", *sorted((ROOT / "misc").glob("*.sh"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Contents of all files under `folder` but compiled ones, by relative path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_installed_package_is_whole_and_that_of_the_checkout():
+    installed, source = tree(Path(ddfpipe.__file__).parent), tree(ROOT / "ddfpipe")
+    assert installed.keys() == source.keys(), "package-data or a stale installation"
+    assert installed == source, "the installed package is another version: bash misc/setup.sh test"
+
+
+def test_metadata():
+    assert version("ddfpipe") == ddfpipe.__version__
+    told = metadata("ddfpipe")
+    assert told["License-Expression"] == PROJECT["license"] == "GPL-3.0-or-later"
+    assert told["Requires-Python"] == PROJECT["requires-python"]
+    wanted = [re.split(r"[<>=;\[ ]", line)[0] for line in PROJECT["dependencies"]]
+    assert set(wanted) <= {re.split(r"[<>=;\[ ]", line)[0] for line in requires("ddfpipe")}
+    assert (ROOT / "LICENSE").read_text().lstrip().startswith("GNU GENERAL PUBLIC LICENSE")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_documents_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith(("https://", "http://", "#")):
+            assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_every_document_is_in_the_index():
+    index = (ROOT / "docs/README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index, page.name
+
+
+def test_the_readme_names_things_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for name in re.findall(r"misc/\w+\.sh", text):
+        assert (ROOT / name).is_file()
+    scripts = {path.name for path in (ROOT / "scripts").glob("*.py")}
+    for line in text.splitlines():
+        if "not yet" not in line:
+            assert set(re.findall(r"\b\w+\.py\b", line)) <= scripts, line
+    for name in scripts:
+        assert f"`{name}" in text, f"{name} is not in README.md"
+
+
+def test_the_readme_says_what_is_not_there_yet():
+    """Every option that is refused by this version stands in a row that ends in 'not yet'."""
+    from ddfpipe.config import load_config, unavailable
+
+    words = ["--data-mslist=x", "--control-bootstrap=True", "--control-polcubes=True",
+             "--control-stokesv=True", "--control-spectral_restored=True",
+             "--control-msss_mode=True", "--control-redo_DI=True", "--image-do_wide=True",
+             "--offsets-method=pslocal", "--spectra-do_dynspec=True",
+             "--compression-compress_ms=True"]
+    spoken = {"bootstrap": "`bootstrap`", "polcubes": "Stokes Q and U cubes",
+              "stokesv": "Stokes V", "spectral_restored": "images of single bands",
+              "msss_mode": "`msss_mode`", "redo_DI": "`redo_DI`", "do_wide": "`do_wide`",
+              "method": "`[offsets] method`", "do_dynspec": "`do_dynspec`",
+              "compress_ms": "compression of products and measurement sets"}
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines()
+            if line.endswith("| not yet |")]
+    refused = [re.match(r"\[\w+\] (\w+)", text).group(1)
+               for text in unavailable(load_config(words, check=False))]
+    assert len(refused) == len(words) - 1
+    for option in refused:
+        assert any(spoken[option] in row for row in rows), option
+
+
+def test_citation_file():
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cff["cff-version"] == "1.2.0" and cff["type"] == "software" and cff["authors"]
+    assert cff["version"] == ddfpipe.__version__ and cff["license"] == PROJECT["license"]
+    assert all(isinstance(cff[key], str) for key in ("message", "title", "version"))
+    dois = [ref["doi"] for ref in cff["references"]]
+    assert len(set(dois)) == len(dois) >= 10
+    assert all(re.fullmatch(r"10\.\d{4,}/\S+", doi) for doi in dois)
+    readme = (ROOT / "README.md").read_text()
+    for ref in cff["references"]:
+        assert ref["type"] == "article" and ref["title"] and ref["journal"]
+        assert all({"family-names", "given-names"} == a.keys() or {"name"} == a.keys()
+                   for a in ref["authors"])
+        assert str(ref["volume"]) in readme and str(ref["start"]) in readme, ref["title"]
+
+
+@pytest.mark.parametrize("script", SHELL, ids=lambda path: path.name)
+def test_shell_scripts(script):
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0
+    assert "set -euo pipefail" in script.read_text()
+
+
+def setup(tmp_path, python):
+    environment = os.environ | {"DDFPIPE_VENV": str(tmp_path / "venv"), "PYTHON": str(python)}
+    return subprocess.run(["bash", str(ROOT / "misc/setup.sh")], env=environment, text=True,
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+@pytest.mark.parametrize("body, told", [
+    (None, "install Python 3.11"),
+    ('case "$*" in *version_info*) exit 1;; *) echo Python 3.9.2;; esac', "3.9.2 is too old"),
+    ('case "$*" in *ensurepip*) exit 1;; esac', "apt-get install python3-venv"),
+])
+def test_set_up_tells_what_is_missing(tmp_path, body, told):
+    python = tmp_path / "python"
+    if body is not None:
+        python.write_text(f"#!/bin/sh\n{body}\n")
+        python.chmod(0o755)
+    result = setup(tmp_path, python)
+    assert result.returncode == 1 and told in result.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_container_recipe_copies_what_is_there():
+    recipe = (ROOT / "singularity/ddfpipe.def").read_text()
+    files = re.search(r"(?ms)^%files\n(.*?)^%", recipe).group(1)
+    copied = [line.split()[0] for line in files.splitlines() if line.strip()]
+    assert all((ROOT / name).exists() for name in copied)
+    assert {"pyproject.toml", "README.md", "LICENSE", "ddfpipe", "scripts"} <= set(copied)
+    assert "pipeline.py --version" in recipe.split("%test")[1]
