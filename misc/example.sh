@@ -3,7 +3,7 @@
 #
 #     bash misc/example.sh [DIR]         DIR is where the data and images go; default: example-run
 #
-# Some minutes on two cores, 2 GB of disk.  May be run again: what is done is not done anew.
+# Less than ten minutes on two cores, 2.5 GB of disk.  May be run again: what is done is not done anew.
 # Environment variables: see setup.sh.
 set -euo pipefail
 
@@ -29,22 +29,24 @@ fi
 echo "== pipeline.py example.cfg"
 pipeline.py example.cfg
 
-final=image_full_ampphase_di_m.NS
+final=image_full_ampphase_di_m.NS.app.restored.fits
 cat <<END
 
-== done.  Look at (all in $folder)
-report.html                          the page of the run: stages, figures, pictures
-previews/image_dirin_SSD_m.app.restored.fits.png
-                                     the field before calibration by direction ...
-previews/$final.app.restored.fits.png
-                                     ... and after
-$final.app.restored.fits  final image, apparent flux (for ds9, carta, astropy)
-$final.int.restored.fits  the same, corrected for the beam
-truth.skymodel                       the sky that was simulated
-SOLSDIR/*/*.h5                       gains by station, time and direction (h5parm)
+== done.  In $folder:
 
-== to use the commands yourself
-source $DDFPIPE_VENV/bin/activate
-cd $folder
-pipeline.py status example.cfg
+  report.html      the page of the run: stages, figures, pictures of all images and gains
+  previews/image_dirin_SSD_m.app.restored.fits.png
+                   the field before calibration by direction ...
+  previews/$final.png
+                   ... and after
+  $final
+                   the final image, apparent flux (flat noise); .int. is corrected for the beam
+  truth.skymodel   the sky that was simulated
+  SOLSDIR/         gains of every measurement set: h5parm (*.h5) and killMS files
+
+To use the commands yourself:
+
+  source $DDFPIPE_VENV/bin/activate
+  cd $folder
+  pipeline.py status example.cfg
 END
