@@ -16,11 +16,12 @@ bash "$checkout/misc/setup.sh"
 unset PYTHONPATH PYTHONHOME
 export PATH=$DDFPIPE_VENV/bin:$PATH
 cd "$folder"
+# Where the folder lies in a checkout, git is to leave it alone.
+[ -e .gitignore ] || echo '*' >.gitignore
 if [ -f simulated ]; then
     echo "== the measurement sets are in $folder already"
 else
     echo "== simulating six measurement sets in $folder"
-    rm -rf L000001_SB*.ms
     simulate.py --config example --output .
     touch simulated
 fi
