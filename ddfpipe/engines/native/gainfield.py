@@ -16,33 +16,13 @@ from ...errors import SolveError
 from ...imaging.facets import Facet, FacetSet
 from ...imaging.gains import StationGains
 from ...imaging.sky import lm_to_radec
-from ...units import MHZ
+from .stationbeams import beam_times, frequency_blocks, interpolate_times
 
 BEAM_INTERVAL = 300.0
 """Seconds between evaluations of the beam; it is interpolated linearly between them."""
 
-BEAM_CHANNEL = 1.0 * MHZ
-"""Widest range of frequency over which one beam is used."""
-
 RESPONSE_TIMES = 16
 """Times over the observation at which the beam inside a facet is averaged."""
-
-
-def beam_times(time: np.ndarray, interval: float = BEAM_INTERVAL) -> np.ndarray:
-    """Times (n,) that cover `time` (time,) at most `interval` seconds apart."""
-    span = time[-1] - time[0]
-    n = int(np.ceil(span / interval)) + 1 if span > 0 else 1
-    return np.linspace(time[0], time[-1], n) if n > 1 else np.array([time.mean()])
-
-
-def interpolate_times(grid: np.ndarray, values: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Linear interpolation of `values` (grid, ...) to `time` (time,)."""
-    if len(grid) == 1:
-        return np.broadcast_to(values, (len(time),) + values.shape[1:])
-    right = np.clip(np.searchsorted(grid, time), 1, len(grid) - 1)
-    x = (time - grid[right - 1]) / (grid[right] - grid[right - 1])
-    x = np.clip(x, 0, 1).reshape((-1,) + (1,) * (values.ndim - 1)).astype(np.float32)
-    return (1 - x) * values[right - 1] + x * values[right]
 
 
 @dataclass(frozen=True)
@@ -92,17 +72,13 @@ class GainField:
         self.cache = cache
         self.loaded = loaded
         self.chan_index, self._first_chan = self._frequency_blocks()
-        self._beam_grid = beam_times(cache.time)
+        self._beam_grid = beam_times(cache.time, BEAM_INTERVAL)
         centres = [facet_radec(f, cache.phase_centre) for f in facets.facets]
         self._beam = self._evaluate_beam(beam, np.array(centres))
         self._dirs = [self._nearest_directions(f, cache.phase_centre) for f in facets.facets]
 
     def _frequency_blocks(self):
-        freq = self.cache.freq
-        n_beam = max(1, int(np.ceil((freq.max() - freq.min()) / BEAM_CHANNEL)))
-        edges = np.linspace(freq.min(), freq.max() + 1, n_beam + 1)
-        beam_block = np.searchsorted(edges, freq, side="right") - 1
-        keys = np.stack([beam_block, *self.loaded.chan_index], axis=1)
+        keys = np.stack([frequency_blocks(self.cache.freq), *self.loaded.chan_index], axis=1)
         _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         return index.reshape(-1).astype(np.int64), first
 
@@ -161,19 +137,18 @@ def nearest_direction(directions: np.ndarray, ra: float, dec: float) -> int:
     return int(np.argmin(d_ra**2 + (directions[:, 1] - dec) ** 2))
 
 
-def beam_ratio(beam, caches, freqs, station_weight, centre, nodes) -> np.ndarray:
+def beam_ratio(beam, caches, freqs, pair_weight, centre, nodes) -> np.ndarray:
     """Mean apparent response at `nodes` over that at a facet's centre, for one sub-band.
 
     A visibility gridded with the beam of the centre sees a source at x through
-    `Re sum w K_c* K_x / sum w |K_c|²`; with K a product of two stations' beams the sum over
-    baselines is the square of a sum over stations.
+    `Re sum w K_c* K_x / sum w |K_c|²`.
 
     Parameters
     ----------
     beam : Beam
     caches : VisCache of the measurement sets (their times are used)
-    freqs : (band,) Hz
-    station_weight : (ant,) float, weight of each station
+    freqs : (band, k) Hz, frequencies over which the mean of each sub-band is taken
+    pair_weight : (band, ant, ant) sum of the weights of each pair of stations
     centre : (2,) ra, dec rad
     nodes : (n, 2) ra, dec rad
 
@@ -184,8 +159,10 @@ def beam_ratio(beam, caches, freqs, station_weight, centre, nodes) -> np.ndarray
     time = np.unique(np.concatenate([c.time for c in caches]))
     times = time[np.unique(np.linspace(0, len(time) - 1, RESPONSE_TIMES).astype(int))]
     where = np.concatenate([np.asarray(centre)[None], nodes])
-    response = beam.response(times=times, freqs=np.asarray(freqs), ra=where[:, 0], dec=where[:, 1])
-    weight = station_weight / station_weight.sum()
-    inner = np.einsum("tfad,a,tfa->tfd", response, weight, np.conj(response[..., 0]))
-    power = (np.abs(inner) ** 2).sum(axis=0)
-    return power[:, 1:] / power[:, :1]
+    freqs = np.asarray(freqs)
+    response = beam.response(times=times, freqs=freqs.ravel(), ra=where[:, 0], dec=where[:, 1])
+    inner = response * np.conj(response[..., :1])
+    inner = inner.reshape(len(times), *freqs.shape, *inner.shape[2:])
+    power = np.einsum("tbkpd,bpq,tbkqd->bd", inner, pair_weight, np.conj(inner), optimize=True)
+    power = power.real
+    return power[:, 1:] / np.where(power[:, :1] > 0, power[:, :1], 1)

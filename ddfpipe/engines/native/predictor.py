@@ -1,7 +1,9 @@
 """Predict the visibilities of a sky model, facet by facet.
 
-Facets with few components are summed directly (exact smearing of every component); facets with many
-are degridded.  Neither averages: what a solver compares with data must hold inside every cell.
+The brightest components of a facet are summed directly, each smeared exactly and seen through the
+beams of the stations at its place; the others are degridded with the facet's mean response and the
+smearing of its centre.  Neither averages: what a solver compares with data must hold inside every
+cell.
 """
 
 from __future__ import annotations
@@ -16,12 +18,17 @@ from ...imaging.facets import Facet, FacetSet
 from ...imaging.gains import corrupt
 from ...imaging.gridding import facet_to_vis
 from ...imaging.smearing import smearing_factor, uvw_rate
+from ...units import DEGREE
+from .stationbeams import StationBeams
 
 DIRECT_LIMIT = 400
-"""Components of a facet up to which a direct sum is cheaper than degridding."""
+"""Components of a facet that are summed directly: the brightest ones of a crowded facet."""
 
 EPSILON = 1e-5
 """Accuracy of degridding."""
+
+GROUP = 0.1 * DEGREE
+"""Components summed directly share a beam within squares of this size."""
 
 
 @dataclass
@@ -31,6 +38,8 @@ class FacetModel:
     y, x : (n,) box pixels; l, m : (n,) direction cosines
     response : (band, n) flux seen through the gain of the facet's centre, over the true one
     smear : (n,) smearing at the component over that at the facet's centre
+    stations : StationBeams, or None without a beam
+    bright : (n,) bool, components to be summed directly
     """
 
     facet: Facet
@@ -41,16 +50,33 @@ class FacetModel:
     m: np.ndarray
     response: np.ndarray
     smear: np.ndarray
+    stations: StationBeams | None = None
+
+    def __post_init__(self):
+        self.bright = np.ones(self.size, bool)
+        if self.size > DIRECT_LIMIT:
+            flux = np.abs((self.model.flux * self.response).mean(axis=0))
+            self.bright[np.argsort(-flux, kind="stable")[DIRECT_LIMIT:]] = False
 
     @property
     def size(self) -> int:
         return self.model.size
 
+    def groups(self) -> list[np.ndarray]:
+        """Indices of the bright components, those near to each other together."""
+        index = np.flatnonzero(self.bright)
+        if self.stations is None:
+            return [index] if index.size else []
+        squares = np.floor(np.stack([self.l[index], self.m[index]], axis=1) / GROUP)
+        _, number = np.unique(squares, axis=0, return_inverse=True)
+        number = number.reshape(-1)
+        return [index[number == k] for k in range(number.max(initial=-1) + 1)]
+
 
 def split_model(model: PixelModel, facets: FacetSet, maps) -> list[FacetModel]:
     """Share out a model among facets.
 
-    maps : FacetMaps-like with `response(f)` (band, ny, nx) and `smear(f)` (ny, nx)
+    maps : FacetMaps
     """
     owner = facets.facet_map().ravel()[model.index]
     out = []
@@ -60,7 +86,7 @@ def split_model(model: PixelModel, facets: FacetSet, maps) -> list[FacetModel]:
         y, x = y - facet.y0, x - facet.x0
         l, m = part.lm()
         response, smear = maps.at(facet.index, y, x)
-        out.append(FacetModel(facet, part, y, x, l, m, response, smear))
+        out.append(FacetModel(facet, part, y, x, l, m, response, smear, maps.stations))
     return out
 
 
@@ -84,7 +110,7 @@ class Predictor:
         return [i for i, part in enumerate(self.parts) if part.size]
 
     def facet(self, cache, part: slice, index: int, bands: np.ndarray) -> np.ndarray:
-        """Visibilities of one facet, smeared, before gains.
+        """Visibilities of one facet, smeared, over the gains towards the facet's centre.
 
         cache : VisCache; part : slice of time; bands : (chan,) sub-band of each channel
 
@@ -94,34 +120,56 @@ class Predictor:
         """
         piece = self.parts[index]
         uvw = np.ascontiguousarray(cache.uvw[part])
-        flux = piece.model.at(cache.freq) * piece.response[bands]
+        flux = piece.model.at(cache.freq)
+        response = piece.response[bands]
         smear = None
         if self.decorrelation:
             rate = uvw_rate(uvw, cache.phase_centre[1])
             smear = (float(cache.chan_width.mean()), cache.interval, rate)
-        if piece.size <= DIRECT_LIMIT:
-            return predict_components(
-                l=piece.l, m=piece.m, flux=flux.T, uvw=uvw, freq=cache.freq, smear=smear
+        vis = np.zeros((*uvw.shape[:2], cache.n_chan), np.complex64)
+        for group in piece.groups():
+            self._sum(piece, group, flux, response, uvw, cache, part, smear, vis)
+        if not piece.bright.all():
+            vis += self._degrid(piece, ~piece.bright, flux * response, uvw, cache, smear)
+        return vis
+
+    def _sum(self, piece, group, flux, response, uvw, cache, part, smear, out) -> None:
+        """Add the direct sum of some components, seen through the beams at their place."""
+        l, m, flux, response = piece.l[group], piece.m[group], flux[:, group], response[:, group]
+        if piece.stations is None:
+            predict_components(
+                l=l, m=m, flux=(flux * response).T, uvw=uvw, freq=cache.freq, smear=smear, out=out
             )
-        vis = self._degrid(piece, flux, uvw, cache.freq)
+            return
+        share = np.abs(flux).sum(axis=0, dtype=np.float64)
+        share = share / share.sum() if share.sum() > 0 else np.full(len(l), 1 / len(l))
+        # the beams are those of the middle of the group's flux; inside it the mean response goes on
+        mean = response @ share
+        inside = np.where(mean[:, None] > 0, response / np.where(mean > 0, mean, 1)[:, None], 1)
+        vis = predict_components(
+            l=l, m=m, flux=(flux * inside).T, uvw=uvw, freq=cache.freq, smear=smear
+        )
+        beams = piece.stations.ratio(cache, part, piece.facet, float(l @ share), float(m @ share))
+        corrupt(vis, beams, out=out)
+
+    def _degrid(self, piece, which, flux, uvw, cache, smear):
+        """Degrid the mean spectrum of some components, scaled in every channel to their spectrum."""
+        facet, flux = piece.facet, flux[:, which]
+        mean = flux.mean(axis=0)
+        image = np.zeros((facet.ny, facet.nx), np.float32)
+        image[piece.y[which], piece.x[which]] = mean * piece.smear[which]
+        vis = facet_to_vis(
+            image=image, uvw=uvw, freq=cache.freq, facet=facet, cell=self.facets.cell,
+            epsilon=EPSILON,
+        )
+        power = float((mean**2).sum(dtype=np.float64))
+        if power > 0:
+            vis *= (flux @ mean / power).astype(np.float32)
         if smear is not None:
             vis *= smearing_factor(
                 uvw=uvw, rate=smear[2], freq=cache.freq, chan_width=smear[0], interval=smear[1],
-                l=piece.facet.l0, m=piece.facet.m0,
+                l=facet.l0, m=facet.m0,
             )
-        return vis
-
-    def _degrid(self, piece, flux, uvw, freq):
-        """Degrid the mean spectrum; each channel is then scaled to its share of the total flux."""
-        facet, cell = piece.facet, self.facets.cell
-        image = np.zeros((facet.ny, facet.nx), np.float32)
-        image[piece.y, piece.x] = flux.mean(axis=0) * piece.smear
-        vis = facet_to_vis(
-            image=image, uvw=uvw, freq=freq, facet=facet, cell=cell, epsilon=EPSILON
-        )
-        total = flux.sum(axis=1)
-        if total.mean() != 0:
-            vis *= (total / total.mean()).astype(np.float32)
         return vis
 
     def subtract(self, cache, part: slice, bands, gains, out: np.ndarray) -> None:

@@ -1,0 +1,115 @@
+"""Station beams anywhere in an image, relative to a facet's centre.
+
+Over a facet of a degree and more stations of different sizes lose different parts of the flux, so
+no single number a component is right for all baselines.  The beams of all stations are evaluated on
+nodes over the whole image, once a measurement set, and carried to any direction by splines.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.interpolate import make_interp_spline
+
+from ...imaging.gains import StationGains
+from ...imaging.sky import lm_to_radec
+from ...units import DEGREE, MHZ
+
+NODE_STEP = 0.5 * DEGREE
+"""Distance of the nodes, a tenth of the width of a station's beam."""
+
+BEAM_INTERVAL = 900.0
+"""Seconds between evaluations: the field turns by at most 3.75 degrees in between."""
+
+BEAM_CHANNEL = 1.0 * MHZ
+"""Widest range of frequency over which one beam is used."""
+
+
+def beam_times(time: np.ndarray, interval: float) -> np.ndarray:
+    """Times (n,) that cover `time` (time,) at most `interval` seconds apart."""
+    span = time[-1] - time[0]
+    n = int(np.ceil(span / interval)) + 1 if span > 0 else 1
+    return np.linspace(time[0], time[-1], n) if n > 1 else np.array([time.mean()])
+
+
+def interpolate_times(grid: np.ndarray, values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Linear interpolation of `values` (grid, ...) to `time` (time,)."""
+    if len(grid) == 1:
+        return np.broadcast_to(values, (len(time),) + values.shape[1:])
+    right = np.clip(np.searchsorted(grid, time), 1, len(grid) - 1)
+    x = (time - grid[right - 1]) / (grid[right] - grid[right - 1])
+    x = np.clip(x, 0, 1).reshape((-1,) + (1,) * (values.ndim - 1)).astype(np.float32)
+    return (1 - x) * values[right - 1] + x * values[right]
+
+
+def frequency_blocks(freq: np.ndarray) -> np.ndarray:
+    """(chan,) number of the block of at most BEAM_CHANNEL that holds each channel."""
+    n = max(1, int(np.ceil((freq.max() - freq.min()) / BEAM_CHANNEL)))
+    edges = np.linspace(freq.min(), freq.max() + 1, n + 1)
+    return np.searchsorted(edges, freq, side="right") - 1
+
+
+class _Nodes:
+    """Beams of one measurement set on the nodes."""
+
+    def __init__(self, beam, cache, axis: np.ndarray):
+        self.grid = beam_times(cache.time, BEAM_INTERVAL)
+        blocks = frequency_blocks(cache.freq)
+        names, self.chan_index = np.unique(blocks, return_inverse=True)
+        freqs = np.array([cache.freq[blocks == k].mean() for k in names])
+        m, l = np.meshgrid(axis, axis, indexing="ij")
+        ra, dec = lm_to_radec(l.ravel(), m.ravel(), *cache.phase_centre)
+        values = beam.response(times=self.grid, freqs=freqs, ra=ra, dec=dec)
+        self.values = values.reshape(values.shape[:3] + (axis.size * axis.size,))
+
+
+@dataclass
+class StationBeams:
+    """Beams of the stations of every measurement set of a job.
+
+    beams : list of Beam, one a set; caches : list of VisCache; width : rad, of the image
+    """
+
+    beams: list
+    caches: list
+    width: float
+    _nodes: dict = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self):
+        n = max(4, int(np.ceil(self.width / NODE_STEP)) + 1)
+        # the corners of a very large image lie behind the horizon
+        half = min(self.width / 2, 0.7)
+        self.axis = np.linspace(-half, half, n)
+        self._spline = make_interp_spline(self.axis, np.eye(n), k=3)
+
+    def _of(self, cache) -> _Nodes:
+        with self._lock:  # evaluated once, by whoever needs it first
+            if cache.path not in self._nodes:
+                beam = self.beams[[c.path for c in self.caches].index(cache.path)]
+                self._nodes[cache.path] = _Nodes(beam, cache, self.axis)
+            return self._nodes[cache.path]
+
+    def _at(self, nodes: _Nodes, l: float, m: float) -> np.ndarray:
+        """(grid, block, ant) complex64 beam at direction cosines l, m."""
+        half = self.axis[-1]
+        along_m, along_l = self._spline(np.clip([m, l], -half, half))
+        weight = np.outer(along_m, along_l).ravel().astype(np.float32)
+        # a plain sum: too little work for the threads that BLAS would start
+        return np.einsum("tfpn,n->tfp", nodes.values, weight)
+
+    def ratio(self, cache, part: slice, facet, l: float, m: float) -> StationGains:
+        """Voltage gain towards (l, m) over that towards a facet's centre, for a slice of time.
+
+        Stations blind towards the centre have a ratio of zero.
+        """
+        nodes = self._of(cache)
+        here, centre = self._at(nodes, l, m), self._at(nodes, facet.l0, facet.m0)
+        seen = np.abs(centre) > 0
+        values = np.where(seen, here / np.where(seen, centre, 1), 0)
+        gain = interpolate_times(nodes.grid, values, cache.time[part])
+        return StationGains(
+            gain, np.arange(len(gain)), nodes.chan_index, cache.ant1, cache.ant2
+        )
