@@ -81,7 +81,10 @@ def write_products(writer: Writer, operators, picture, dirty, cycles) -> ImageRe
 
     psf = band_mean(picture.psf[middle_facet(operators.facets)], weight)
     writer.beam = restoring_beam(job, psf, picture.grid.cell)
-    model = band_mean(picture.model.cube() * picture.attenuation, weight)
+    true_model = band_mean(picture.model.cube(), weight)
+    # not the mean of the bands' apparent models: the beam would weigh them differently from place
+    # to place, so that fluxes belonged to another frequency at the edge than in the middle
+    model = true_model * attenuation
     residual = band_mean(picture.residual, weight)
     restored = restore(model, residual, writer.beam, picture.grid.cell)
     writer("psf", _centred(psf, picture.grid.shape))
@@ -89,7 +92,7 @@ def write_products(writer: Writer, operators, picture, dirty, cycles) -> ImageRe
     writer("dirty", dirty)
     writer("dirty_corr", intrinsic(dirty))
     writer("app_model", model, unit="Jy/pixel")
-    writer("int_model", band_mean(picture.model.cube(), weight), unit="Jy/pixel")
+    writer("int_model", true_model, unit="Jy/pixel")
     writer("app_residual", residual)
     writer("int_residual", intrinsic(residual))
     writer("app_restored", restored)
