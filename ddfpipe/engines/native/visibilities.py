@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...calibration import apply
-from ...calibration.gains import GainTable, interpolate_index
+from ...calibration.gains import GainTable, as_jones, interpolate_index
 from ...data import solutions
 from ...data.viscache import VisCache, open_cache
 from ...errors import DataError
@@ -142,10 +142,13 @@ def open_data(
     bands = assign_bands([c.freq for c in caches], n_bands)
     sets = []
     for i, (cache, band) in enumerate(zip(caches, bands)):
-        vis = stokes_i(cache, selection.di, solsdir, cache_dir, monitor)
+        table = solutions.load_solution(solsdir, cache.name, selection.di) if selection.di else None
+        vis = stokes_i(cache, table, cache_dir, monitor)
         weight = scratch.array(f"weight{i}", vis.shape, np.float32)
         factor = load_weights(solsdir, cache.name, weights_from) if weights == "imaging" else None
         fill_weights(cache, selection.uv_km, weights, factor, uv_down_weight, weight)
+        if table is not None:
+            drop_uncorrected(cache, table, weight)
         sets.append(MSData(cache, vis, weight, band))
     freq, total = _band_statistics(sets, max(b.max() for b in bands) + 1)
     if not np.any(total > 0):
@@ -183,14 +186,12 @@ def _band_statistics(sets, n_bands):
     return moment / np.maximum(total, 1e-300), total
 
 
-def stokes_i(cache: VisCache, di: str | None, solsdir: Path, cache_dir: Path, monitor=None):
-    """Memory-mapped (time, bl, chan) complex64 Stokes I of a cache, corrected by `di`.
+def stokes_i(cache: VisCache, table: GainTable | None, cache_dir: Path, monitor=None):
+    """Memory-mapped (time, bl, chan) complex64 Stokes I of a cache, corrected by `table`.
 
-    Where a correction is missing or flagged the visibilities are zero; `fill_weights` cannot know,
-    so such samples keep their weight only if the caller's solver left them out (the solver never
-    leaves a station with data without a solution).
+    Where a correction is missing or flagged the visibilities are zero; `drop_uncorrected` takes
+    their weight away.
     """
-    table = solutions.load_solution(solsdir, cache.name, di) if di else None
     key = _correction_key(cache, table)
     folder = Path(cache_dir) / STOKES_FOLDER
     target = folder / f"{cache.name}.{key}.npy"
@@ -206,6 +207,28 @@ def stokes_i(cache: VisCache, di: str | None, solsdir: Path, cache_dir: Path, mo
     return np.load(target, mmap_mode="r")
 
 
+def drop_uncorrected(cache: VisCache, table: GainTable, weight: np.ndarray) -> None:
+    """Zero the weights (time, bl, chan) of samples of which a station has no correction."""
+    known = np.any(inverse_jones(table) != 0, axis=-1)
+    time_index, chan_index = interpolate_index(table, cache.time, cache.freq)
+    if known[np.unique(time_index)][:, np.unique(chan_index)][
+        :, :, np.union1d(cache.ant1, cache.ant2)
+    ].all():
+        return
+    for t in range(cache.n_time):
+        good = known[time_index[t], chan_index]
+        weight[t] *= (good[:, cache.ant1] & good[:, cache.ant2]).T
+
+
+def inverse_jones(table: GainTable) -> np.ndarray:
+    """(n_time, n_chan, n_ant, 4) inverse of the Jones matrices of a table's first direction.
+
+    Zero where a table of any number of correlations is flagged or singular.
+    """
+    jones = as_jones(np.where(table.flag, 0, table.gains)[:, :, :, 0, :])
+    return apply.invert_jones(jones.reshape(*jones.shape[:-2], 4))
+
+
 def clear_stokes(cache_dir: Path, ms) -> None:
     """Remove the Stokes-I copies of some measurement sets."""
     folder = Path(cache_dir) / STOKES_FOLDER
@@ -215,17 +238,19 @@ def clear_stokes(cache_dir: Path, ms) -> None:
 
 
 def _correction_key(cache: VisCache, table: GainTable | None) -> str:
-    digest = hashlib.sha256(json.dumps(cache.meta["fingerprint"], sort_keys=True, default=str).encode())
+    """Key of a Stokes-I copy: what was read (path, column, stations, contents), what corrected."""
+    fingerprint = json.dumps(cache.meta["fingerprint"], sort_keys=True, default=str)
+    digest = hashlib.sha256(f"{cache.path.name} {fingerprint}".encode())
     if table is not None:
-        digest.update(np.ascontiguousarray(table.gains).tobytes())
-        digest.update(np.ascontiguousarray(table.time_edges).tobytes())
+        for array in (table.gains, table.flag, table.time_edges, table.freq_edges):
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
 
 def _fill_stokes(cache, table, out, monitor) -> None:
     step = max(1, int(CHUNK_BYTES / (32 * cache.n_bl * cache.n_chan)))
     if table is not None:
-        inverse = apply.invert_jones(np.where(table.flag, 0, table.gains)[:, :, :, 0, :])
+        inverse = inverse_jones(table)
         time_index, chan_index = interpolate_index(table, cache.time, cache.freq)
     for t in range(0, cache.n_time, step):
         part = slice(t, min(t + step, cache.n_time))
