@@ -25,6 +25,7 @@ from numba import njit
 from ddfpipe.calibration.als import baseline_lookup
 from ddfpipe.calibration.gains import GainTable, nearest_interval
 from ddfpipe.calibration.options import SolverOptions
+from ddfpipe.calibration.priors import amplitude_trend, station_factor
 from ddfpipe.errors import SolveError
 
 BASELINES_PER_TASK = 256
@@ -178,16 +179,18 @@ class JonesSolver:
     """Full-Jones gains of one direction, interval after interval.
 
     ant1, ant2: (n_bl,) station indices.  n_ant: number of stations.  freq_edges: (n_blocks, 2) Hz.
+    ant_pos: (n_ant, 3) m, needed by amplitude_mean "flat".
     start: None, a GainTable, or an array (n_ant, 4) or (n_blocks, n_ant, 4) to begin from.
     executor: thread pool for the statistics; results do not depend on it.
     Of the options it uses n_iter, max_sweeps, tolerance, restart_rise and amplitude_mean.
     """
 
     def __init__(self, *, ant1: np.ndarray, ant2: np.ndarray, n_ant: int, freq_edges: np.ndarray,
-                 options: SolverOptions | None = None,
+                 options: SolverOptions | None = None, ant_pos: np.ndarray | None = None,
                  start: GainTable | np.ndarray | None = None,
                  executor: Executor | None = None) -> None:
         self.options = options or SolverOptions(solver="CohJones")
+        self.factor = np.zeros(n_ant) if ant_pos is None else station_factor(np.asarray(ant_pos))
         self.ant1, self.ant2 = np.asarray(ant1, np.int64), np.asarray(ant2, np.int64)
         self.lookup = baseline_lookup(self.ant1, self.ant2, n_ant)
         self.cross = self.ant1 != self.ant2
@@ -279,24 +282,31 @@ class JonesSolver:
         row["baseline_chi2"][block] = jones_chi_squared(stats, jones, self.ant1, self.ant2)
         row["baseline_count"][block] = stats.count
         flag = ~np.isfinite(variance).all(axis=1)
-        row["scale"][block] = scale = self._normalise(jones, flag)
+        scale = self._normalise(jones, flag)
+        row["scale"][block] = np.exp(np.log(scale[~flag]).mean()) if count else 1.0
         if count:
             self._usual[block].append(chi2 / count)
             self._cold[block] = False
             jones[~flag] = self._fix_gauge(block, jones, flag)[~flag]
-            self._jones[block] = np.where(flag[:, None], jones, jones * scale)
+            self._jones[block] = np.where(flag[:, None], jones, jones * scale[:, None])
         row["gains"][block], row["flag"][block] = jones, flag
-        row["error"][block] = np.where(flag[:, None], np.inf, np.sqrt(variance / 2) / scale)
+        row["error"][block] = np.where(flag[:, None], np.inf, np.sqrt(variance / 2) / scale[:, None])
         row["chi2"][block], row["count"][block] = chi2, count
         row["sweeps"][block] = sweeps
 
-    def _normalise(self, jones: np.ndarray, flag: np.ndarray) -> float:
-        """Divide good stations by their geometric mean amplitude (amplitude_mean "one")."""
-        if self.options.amplitude_mean == "free" or flag.all():
-            return 1.0
-        size = np.sqrt((np.abs(jones[~flag]) ** 2).sum(axis=1) / 2)
-        scale = float(np.exp(np.log(size).mean()))
-        jones[~flag] /= scale
+    def _normalise(self, jones: np.ndarray, flag: np.ndarray) -> np.ndarray:
+        """Divide good stations by the mean of their amplitudes, and by its trend if so asked.
+
+        Returns the divisors (n_ant,).
+        """
+        mode = self.options.amplitude_mean
+        if mode == "free" or flag.all():
+            return np.ones(self.n_ant)
+        size = np.sqrt((np.abs(jones) ** 2).sum(axis=1) / 2)
+        log = np.log(np.maximum(size, 1e-300))[:, None]
+        factor = self.factor if mode == "flat" else np.zeros(self.n_ant)
+        scale = np.exp(amplitude_trend(log, factor, ~flag)[:, 0])
+        jones[~flag] /= scale[~flag, None]
         return scale
 
     def _fix_gauge(self, block: int, jones: np.ndarray, flag: np.ndarray) -> np.ndarray:

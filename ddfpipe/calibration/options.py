@@ -29,7 +29,9 @@ class SolverOptions:
         the beam model change over hours, and a long memory leaves amplitudes few chances to
         take up flux that the model lacks.
     amplitude_mean: "one" divides out that mean, so that an incomplete or decohered model cannot
-        rescale the flux of the data; "free" keeps it (raw data against a model in Jy).
+        rescale the flux of the data; "flat" also divides out a trend with the distance from the
+        core (`priors.amplitude_trend`), so that a blurred model cannot keep its blur; "free" keeps
+        both (raw data against a model in Jy).
     max_sweeps: most complex sweeps of a cold start.
     tolerance: a solve ends when a sweep lowers χ² by less than this times the square root of
         twice the number of its parameters, the scatter that noise gives to the fitted χ².
@@ -61,7 +63,7 @@ class SolverOptions:
     def __post_init__(self) -> None:
         for name, value, allowed in (("mode", self.mode, ("Scalar", "Diag")),
                                      ("solver", self.solver, ("KAFCA", "CohJones")),
-                                     ("amplitude_mean", self.amplitude_mean, ("one", "free"))):
+                                     ("amplitude_mean", self.amplitude_mean, ("one", "flat", "free"))):
             if value not in allowed:
                 raise SolveError(f"solver option {name} is {value!r}; use one of "
                                  f"{', '.join(allowed)}")

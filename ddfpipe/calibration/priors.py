@@ -68,3 +68,21 @@ def station_factor(ant_pos: np.ndarray) -> np.ndarray:
     """
     distance = np.linalg.norm(ant_pos - np.median(ant_pos, axis=0), axis=1)
     return np.clip(distance / REACH, FLOOR**0.6, 1.0) ** (5 / 3)
+
+
+def amplitude_trend(log_amp: np.ndarray, factor: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Mean of log-amplitudes and their trend with f_p, (n_ant, n_dir), by least squares.
+
+    A model blurred by decoherence lacks flux on long baselines.  Amplitudes that grow outwards make
+    up for it and so keep the blur in the next image; real stations do not know how far from the
+    core they stand.  log_amp: (n_ant, n_dir); factor: (n_ant,) f_p; seen: (n_ant,) bool, stations
+    that take part.  Arrays without extent have no trend, only a mean.
+    """
+    if not seen.any():
+        return np.zeros(log_amp.shape)
+    spread = factor - factor[seen].mean()
+    basis = np.ones((len(factor), 1))
+    if np.ptp(factor[seen]) > 0.1:
+        basis = np.stack([np.ones(len(factor)), spread], axis=1)
+    fit = np.linalg.lstsq(basis[seen], log_amp[seen], rcond=None)[0]
+    return basis @ fit

@@ -201,6 +201,8 @@ class DirectionalSolver:
         log_amp = result.log_amp
         if self.options.amplitude_mean == "one":
             log_amp = log_amp - result.amp_mean
+        elif self.options.amplitude_mean == "flat":
+            log_amp = log_amp - priors.amplitude_trend(log_amp, self.array.factor, ~result.flag)
         if self.options.phase_only:
             log_amp = np.zeros(log_amp.shape)
         return np.exp(log_amp + 1j * result.phase)

@@ -14,7 +14,7 @@ from ..base import ImageJob, ImageResult
 from ...errors import ImagingError, SkyModelError
 from ...imaging.clean import CleanOptions, deconvolve
 from ...imaging.facets import FacetSet, regular_facets, voronoi_facets
-from ...imaging.mask import auto_mask
+from ...imaging.mask import auto_mask, dilate
 from ...imaging.multiscale import default_scales
 from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
@@ -231,8 +231,16 @@ class Imager:
         return cycles
 
     def _cycle_mask(self, picture: Picture, data) -> np.ndarray:
-        """Where this cycle may clean: external mask, and what stands out of the residual."""
+        """Where this cycle may clean: external mask, what stands out, what has a model.
+
+        A model made through worse gains is wrong in places; cleaning may take it away there.
+        """
         mask = self._external
+        if picture.model.size:
+            known = np.zeros(picture.grid.shape, bool)
+            known.flat[picture.model.index] = True
+            known = dilate(known, int(np.ceil(self._beam_pixels(picture) / 2)))
+            mask = known if mask is None else (mask | known)
         if self.job.auto_mask_sigma is not None:
             beam = self._beam_pixels(picture)
             size = int(NOISE_BOX_BEAMS * beam)

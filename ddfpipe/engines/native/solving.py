@@ -79,7 +79,7 @@ class Solve:
             self._apply_robust(data)
             sky = self._sky(data)
             done = in_threads(
-                lambda s: self._solve_set(s, data, sky), data.sets, threads=engine.threads,
+                lambda s: self._solve_set(s, data, sky), data.sets, threads=engine.solve_threads,
                 monitor=self.monitor, what=f"solving {job.name}",
             )
             figures, products = [], []
@@ -254,14 +254,15 @@ class Solve:
         if job.kind == "DI":
             options = SolverOptions(
                 solver="CohJones", n_iter=max(job.n_iter, 1),
-                amplitude_mean="one" if job.tie_amplitudes else "free",
+                amplitude_mean="flat" if job.tie_amplitudes else "free",
             )
             return JonesSolver(
                 ant1=cache.ant1, ant2=cache.ant2, n_ant=cache.n_ant, freq_edges=freq_edges,
-                options=options,
+                options=options, ant_pos=cache.ant_pos,
             )
         options = SolverOptions(
-            solver="KAFCA", n_iter=max(job.n_iter, 1), cov_q=job.cov_q, lambda_kf=job.lambda_kf
+            solver="KAFCA", n_iter=max(job.n_iter, 1), cov_q=job.cov_q, lambda_kf=job.lambda_kf,
+            amplitude_mean="flat",
         )
         start = None
         if job.evolve_from:
@@ -274,7 +275,7 @@ class Solve:
     def _chunks(self, s: MSData, sky: Sky, number: np.ndarray):
         """(slice of time, intervals in it): whole intervals, as many as the memory allows."""
         per_slot = 8.0 * sky.n_dir * s.shape[1] * s.shape[2]
-        most = max(1, int(MODEL_BYTES / self.engine.threads / per_slot))
+        most = max(1, int(MODEL_BYTES / self.engine.solve_threads / per_slot))
         names, first = np.unique(number, return_index=True)
         ends = np.append(first[1:], len(number))
         k = 0
