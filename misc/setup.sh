@@ -56,7 +56,11 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -m pip --version >/dev/nu
     "$python" -m venv "$venv"
 fi
 if ! up_to_date; then
-    echo "== installing ddfpipe and what it needs into $venv (some 300 MB on the first time)"
+    if [ -x "$venv/bin/pipeline.py" ]; then
+        echo "== bringing ddfpipe in $venv up to date"
+    else
+        echo "== installing ddfpipe and what it needs into $venv (downloads some 300 MB)"
+    fi
     install || fail "pip could not install all that is needed; its messages are above"
     "$venv/bin/pipeline.py" --version >/dev/null || fail "pipeline.py was installed but does not start"
     printf '%s\n' "$wanted" >"$stamp"
