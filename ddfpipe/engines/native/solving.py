@@ -13,6 +13,7 @@ from ...calibration.intervals import automatic_intervals, solution_intervals
 from ...calibration.jones import JonesSolver
 from ...calibration.noise_scale import estimate_sigma
 from ...calibration.options import SolverOptions
+from ...calibration.priors import Hyperparameters
 from ...calibration.solver import DirectionalSolver
 from ...data import solutions
 from ...data.atomic import atomic_write_json
@@ -78,15 +79,29 @@ class Solve:
             )
             self._apply_robust(data)
             sky = self._sky(data)
-            done = in_threads(
-                lambda s: self._solve_set(s, data, sky), data.sets, threads=engine.solve_threads,
-                monitor=self.monitor, what=f"solving {job.name}",
-            )
             figures, products = [], []
-            for figure, made in done:
+            for figure, made in self._solve_all(data, sky):
                 figures.append(figure)
                 products += made
         return SolveResult(job.name, tuple(products), _summary(figures))
+
+    def _solve_all(self, data: Data, sky: Sky):
+        """Solve the measurement set in the middle of the band first; its prior serves the others.
+
+        What is known of the ionosphere beforehand does not depend on the measurement set but for
+        the scaling of phases with frequency, and finding it costs more than a solve.
+        """
+        order = sorted(data.sets, key=lambda s: s.cache.freq.mean())
+        first = order[len(order) // 2]
+        yield (done := self._solve_set(first, sky, None))
+        hyper = done[0]["prior"]
+        if hyper is not None:
+            hyper = dict(hyper, freq=float(first.cache.freq.mean()))
+        yield from in_threads(
+            lambda s: self._solve_set(s, sky, hyper), [s for s in order if s is not first],
+            threads=self.engine.solve_threads, monitor=self.monitor,
+            what=f"solving {self.job.name}",
+        )
 
     # -- model -----------------------------------------------------------------------------------
 
@@ -130,8 +145,11 @@ class Solve:
 
     # -- one measurement set ---------------------------------------------------------------------
 
-    def _solve_set(self, s: MSData, data: Data, sky: Sky):
-        """Gains of one measurement set: (figures, paths).  An up-to-date solution is kept."""
+    def _solve_set(self, s: MSData, sky: Sky, prior: dict | None):
+        """Gains of one measurement set: (figures, paths).  An up-to-date solution is kept.
+
+        prior : what another set's figures say of it, with "freq" in Hz; None finds it anew
+        """
         job, solsdir = self.job, self.engine.solsdir
         key = self._key(s)
         kept = self._kept(s, key)
@@ -141,7 +159,7 @@ class Solve:
         weights, sigma = self._absolute_weights(s)
         freq_edges, block, dt = self._intervals(s, sky, gains, sigma)
         edges, number = solution_intervals(s.cache.time, s.cache.interval, dt)
-        solver = self._solver(s, sky, freq_edges)
+        solver = self._solver(s, sky, freq_edges, prior)
         for part, inside in self._chunks(s, sky, number):
             self.monitor.check()
             model = self._model(s, part, sky, gains)
@@ -249,7 +267,7 @@ class Solve:
             float(np.abs(model[used]).mean()), float(noise), s.cache.n_chan, s.shape[0]
         )[:2]
 
-    def _solver(self, s: MSData, sky: Sky, freq_edges):
+    def _solver(self, s: MSData, sky: Sky, freq_edges, prior: dict | None):
         job, cache = self.job, s.cache
         if job.kind == "DI":
             options = SolverOptions(
@@ -262,7 +280,7 @@ class Solve:
             )
         options = SolverOptions(
             solver="KAFCA", n_iter=max(job.n_iter, 1), cov_q=job.cov_q, lambda_kf=job.lambda_kf,
-            amplitude_mean="flat",
+            amplitude_mean="flat", hyper=scaled_prior(prior, float(cache.freq.mean())),
         )
         start = None
         if job.evolve_from:
@@ -320,6 +338,15 @@ class Solve:
         return figures, paths
 
 
+def scaled_prior(prior: dict | None, freq: float) -> Hyperparameters | None:
+    """Hyper-parameters found at prior["freq"] Hz for use at `freq` Hz: phases go with 1/freq."""
+    if prior is None:
+        return None
+    values = {name: value for name, value in prior.items() if name != "freq"}
+    values["variance"] *= (prior["freq"] / freq) ** 2
+    return Hyperparameters(**values)
+
+
 def solve_note(solsdir: Path, ms: str, name: str) -> Path:
     """Small record beside a solution that lets an interrupted solve go on with the next set."""
     return Path(solsdir) / ms / f"ddfpipe.{name}.json"
@@ -341,6 +368,7 @@ def _figures(facts: dict, flag: np.ndarray) -> dict:
     return {
         "chi2": float(np.nansum(facts["chi2"]) / max(count, 1)), "samples": int(count),
         "flagged": float(flag.mean()),
+        "prior": asdict(facts["hyperparameters"]) if "hyperparameters" in facts else None,
     }
 
 
