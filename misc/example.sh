@@ -30,6 +30,10 @@ fi
 echo "== pipeline.py example.cfg"
 pipeline.py example.cfg
 
+echo "== the sky that was simulated, before and after calibration by direction"
+python "$checkout/misc/compare_with_truth.py" truth.skymodel \
+    image_dirin_SSD_m.int.restored.fits image_full_ampphase_di_m.NS.int.restored.fits
+
 final=image_full_ampphase_di_m.NS.app.restored.fits
 cat <<END
 
