@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ddfpipe.data import atomic
+from ddfpipe.data.fingerprint import fingerprint
 from ddfpipe.data.ms import CASACORE_LOCK, MSInfo, read_metadata
 from ddfpipe.errors import DataError, ResourceError
 
@@ -29,7 +30,6 @@ VERSION = 1
 SUFFIX = ".ddfvis"
 MARKER = "FORMAT"
 ARRAYS = {"vis": np.complex64, "weight": np.float32, "uvw": np.float64}
-_FINGERPRINTED = ("", "SPECTRAL_WINDOW", "ANTENNA", "FIELD", "POLARIZATION", "DATA_DESCRIPTION")
 
 
 class VisCache:
@@ -108,18 +108,6 @@ def cache_size_bytes(info: MSInfo) -> int:
     n_used = int(info.stations_used.sum())
     n_bl = n_used * (n_used - 1) // 2
     return info.n_time * n_bl * (36 * info.n_chan + 24) + 65536
-
-
-def fingerprint(ms: str | Path) -> dict[str, list[int]]:
-    """Size and modification time (ns) of every file of `ms` that a cache depends on."""
-    ms = Path(ms)
-    found = {}
-    for table in _FINGERPRINTED:
-        for file in sorted((ms / table).glob("table.*")):
-            if file.name == "table.dat" or file.name.startswith("table.f"):
-                stat = file.stat()
-                found[str(file.relative_to(ms))] = [stat.st_size, stat.st_mtime_ns]
-    return found
 
 
 def cache_path(ms: str | Path, column: str, cache_dir: str | Path,
@@ -223,13 +211,6 @@ def _builder_is_dead(part: Path) -> bool:
     except PermissionError:
         pass
     return False
-
-
-def refresh_fingerprint(cache: VisCache, before: dict[str, list[int]]) -> None:
-    """Accept the source as it is now, if the cache matched its state `before` our own change."""
-    if cache.meta["fingerprint"] == before:
-        cache.meta["fingerprint"] = fingerprint(cache.ms_path)
-        atomic.atomic_write_json(cache.path / "meta.json", cache.meta)
 
 
 def clear_caches(cache_dir: str | Path, ms: Iterable[str | Path] | None = None) -> int:

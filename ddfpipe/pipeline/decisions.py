@@ -95,7 +95,7 @@ class Judge:
 
 def fingerprint(ms: Path) -> str:
     """Digest of size and time of change of the tables of a measurement set, or MISSING."""
-    from ddfpipe.data.viscache import fingerprint as table_states
+    from ddfpipe.data.fingerprint import fingerprint as table_states
 
     try:
         states = table_states(ms)
