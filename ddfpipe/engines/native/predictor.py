@@ -21,8 +21,11 @@ from ...imaging.smearing import smearing_factor, uvw_rate
 from ...units import DEGREE
 from .stationbeams import StationBeams
 
-DIRECT_LIMIT = 400
-"""Components of a facet that are summed directly: the brightest ones of a crowded facet."""
+DIRECT_LIMIT = 120
+"""Components of a facet up to which all are summed directly: about the cost of degridding."""
+
+DIRECT_BRIGHT = 40
+"""Components of a more crowded facet that are summed directly, the brightest ones."""
 
 EPSILON = 1e-5
 """Accuracy of degridding."""
@@ -56,7 +59,7 @@ class FacetModel:
         self.bright = np.ones(self.size, bool)
         if self.size > DIRECT_LIMIT:
             flux = np.abs((self.model.flux * self.response).mean(axis=0))
-            self.bright[np.argsort(-flux, kind="stable")[DIRECT_LIMIT:]] = False
+            self.bright[np.argsort(-flux, kind="stable")[DIRECT_BRIGHT:]] = False
 
     @property
     def size(self) -> int:
@@ -153,7 +156,7 @@ class Predictor:
         corrupt(vis, beams, out=out)
 
     def _degrid(self, piece, which, flux, uvw, cache, smear):
-        """Degrid the mean spectrum of some components, scaled in every channel to their spectrum."""
+        """Degrid the mean spectrum of some components, scaled in every channel to theirs."""
         facet, flux = piece.facet, flux[:, which]
         mean = flux.mean(axis=0)
         image = np.zeros((facet.ny, facet.nx), np.float32)
@@ -172,8 +175,12 @@ class Predictor:
             )
         return vis
 
-    def subtract(self, cache, part: slice, bands, gains, out: np.ndarray) -> None:
-        """Take the whole model, corrupted by `gains` (GainField), out of `out` (time, bl, chan)."""
+    def add(self, cache, part: slice, bands, gains, out: np.ndarray, scale: float = 1.0) -> None:
+        """Add the whole model, corrupted by `gains` (GainField), to `out` (time, bl, chan)."""
         for index in self.occupied():
             vis = self.facet(cache, part, index, bands)
-            corrupt(vis, gains.stations(index, part), scale=-1.0, out=out)
+            corrupt(vis, gains.stations(index, part), scale=scale, out=out)
+
+    def subtract(self, cache, part: slice, bands, gains, out: np.ndarray) -> None:
+        """Take the whole model, corrupted by `gains` (GainField), out of `out` (time, bl, chan)."""
+        self.add(cache, part, bands, gains, out, scale=-1.0)
