@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import time
 import traceback
@@ -19,6 +20,8 @@ from ddfpipe.pipeline.housekeeping import set_aside
 from ddfpipe.pipeline.stage import Recipe, Stage, StageResult
 from ddfpipe.pipeline.state import Current, FileState, Record, RunState, file_states
 from ddfpipe.pipeline.usage import Usage, versions
+
+_SHORT_WRITE = re.compile(r"\b\d+ requested and \d+ written")
 
 
 class Audience(Protocol):
@@ -174,4 +177,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _no_room(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Whether the disk, a quota or the limit on the size of files is exhausted."""
+    if not isinstance(error, OSError):
+        return False
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    # numpy tells a short write in words only.
+    return error.errno is None and _SHORT_WRITE.search(str(error)) is not None
