@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ddfpipe.errors import ResourceError
 from ddfpipe.naming import (
     PREVIEWS, REPORT, SUMMARY, image_product, parse_image_product,
     preview_name, solution_table,
@@ -72,7 +73,15 @@ def archive(stages: Iterable[Stage], state: RunState, workdir: Path, archive_dir
     """Move the products and logs of stages into `archive_dir`; forget their records.
 
     A product of the same name that is there already is replaced.  Returns the names moved.
+    Raises ResourceError, with nothing moved, when `archive_dir` cannot be made.
     """
+    try:
+        archive_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"{archive_dir}: cannot be made ({error.strerror}); set [control] archive_dir to "
+            "another folder"
+        ) from error
     moved: list[str] = []
     for stage in stages:
         record = state.read(stage.name)
