@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from ddfpipe.errors import LockError
+from ddfpipe.errors import LockError, ResourceError
 from ddfpipe.naming import STATE_FOLDER
 
 FORMAT = 1
@@ -179,10 +179,10 @@ class RunState:
         """Hold the directory for the block.
 
         The lock goes with its process, so that of a killed run does not hinder the next one.
-        Raises LockError naming the process that holds it.
+        Raises LockError naming the process that holds it, ResourceError where nothing can be
+        written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "_lock", "a+", encoding="utf-8") as stream:
+        with self._open_lock() as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -201,6 +201,16 @@ class RunState:
             finally:
                 stream.seek(0)
                 stream.truncate()
+
+    def _open_lock(self) -> TextIO:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return open(self.folder / "_lock", "a+", encoding="utf-8")
+        except OSError as error:
+            raise ResourceError(
+                f"{self.folder.parent.absolute()}: cannot be written ({error.strerror}); change "
+                "its permissions or run in another directory"
+            ) from error
 
     def _take_without_flock(self, stream: Any) -> None:
         """File systems without locks: trust the process number that is written down."""
