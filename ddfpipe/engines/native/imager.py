@@ -7,29 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...data import solutions
-from ...data.clusters import read_clusters
 from ...data.images import SkyGrid, read_image
 from ...data.model import PixelModel, load_model
 from ..base import ImageJob, ImageResult
-from ...errors import ImagingError, SkyModelError
+from ...errors import ImagingError
 from ...imaging.clean import CleanOptions, deconvolve
-from ...imaging.facets import FacetSet, regular_facets, voronoi_facets
+from ...imaging.facets import FacetSet
 from ...imaging.mask import auto_mask, dilate
 from ...imaging.multiscale import default_scales
 from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
 from ...naming import image_product
-from ...units import ARCSEC, DEGREE
+from ...units import ARCSEC
 from .facetmaps import make_maps
 from .gainfield import GainField, load_gains
+from .modelsky import sky_facets
 from .operators import Operators, briggs
 from .products import Writer, band_mean, middle_facet, write_products
 from .solveweights import load_weights
 from .state import digest, gridding_key
 from .visibilities import Scratch, open_data
-
-MAX_FACET = 1.5 * DEGREE
-"""Widest facet: beyond it the beam and smearing of one centre no longer serve."""
 
 PSF_SIZES = (256, 1024)
 """Smallest and largest PSF patch in pixels."""
@@ -44,15 +41,8 @@ MAX_SCALE_BEAMS = 16
 
 def job_facets(job: ImageJob, phase_centre, workdir) -> FacetSet:
     """Facets of a job: Voronoi cells of its cluster catalogue, or regular ones."""
-    cell = job.cell_arcsec * ARCSEC
-    if job.clusters is None:
-        return regular_facets(npix=job.npix, cell=cell, max_size_rad=MAX_FACET)
-    l, m = read_clusters(workdir / job.clusters).lm(*phase_centre)
-    if not np.all(np.isfinite(l)):
-        raise SkyModelError(
-            f"{job.clusters}: a direction lies more than 90 degrees from the phase centre"
-        )
-    return voronoi_facets(npix=job.npix, cell=cell, l=l, m=m, max_size_rad=MAX_FACET)
+    clusters = workdir / job.clusters if job.clusters else None
+    return sky_facets(job.npix, job.cell_arcsec * ARCSEC, clusters, phase_centre)
 
 
 def psf_size(facets: FacetSet) -> int:

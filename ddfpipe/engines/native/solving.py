@@ -20,17 +20,15 @@ from ...data.atomic import atomic_write_json
 from ...data.clusters import read_clusters
 from ...data.model import load_model
 from ...errors import SolveError
-from ...imaging.facets import regular_facets, voronoi_facets
 from ...imaging.gains import corrupt
 from ...naming import image_product
 from ...units import MINUTE
 from ..base import GainChoice, SolveJob, SolveResult
-from .facetmaps import make_maps
 from .gainfield import GainField, load_gains
-from .imager import MAX_FACET
+from .modelsky import model_predictor
 from .operators import briggs
 from .parallel import in_threads
-from .predictor import Predictor, split_model
+from .predictor import Predictor
 from .solveweights import residual_weights, save_weights
 from .state import digest
 from .visibilities import Data, MSData, Scratch, open_data
@@ -107,29 +105,18 @@ class Solve:
 
     def _sky(self, data: Data) -> Sky:
         job, engine = self.job, self.engine
-        model = load_model(engine.workdir / image_product(job.model, "model"))
-        if model.size == 0:
+        predictor = model_predictor(engine, data, job.model, job.clusters, job.decorrelation)
+        if not predictor.occupied():
             raise SolveError(
                 f"the model of {job.model} is empty: nothing to calibrate on. Look at its mask and "
                 "at option masking.thresholds"
             )
-        npix, cell = model.grid.nx, model.grid.cell
-        if job.clusters is None:
-            facets = regular_facets(npix=npix, cell=cell, max_size_rad=MAX_FACET)
-            directions = np.array([data.phase_centre])
-        else:
-            catalogue = read_clusters(engine.workdir / job.clusters)
-            l, m = catalogue.lm(*data.phase_centre)
-            facets = voronoi_facets(npix=npix, cell=cell, l=l, m=m, max_size_rad=MAX_FACET)
-            directions = np.stack([catalogue.ra, catalogue.dec], axis=1)
-        beam = engine.beam(data.sets[0].cache.ms_path)
-        maps = make_maps(data, facets, beam, job.decorrelation)
-        predictor = Predictor(
-            facets, split_model(model.on_bands(data.band_freq), facets, maps), job.decorrelation
-        )
         if job.kind == "DI":
             return Sky(predictor, 1, np.array([data.phase_centre]), np.zeros((1, 2)))
-        return Sky(predictor, len(directions), directions, np.stack([l, m], axis=1))
+        catalogue = read_clusters(engine.workdir / job.clusters)
+        directions = np.stack([catalogue.ra, catalogue.dec], axis=1)
+        lm = np.stack(catalogue.lm(*data.phase_centre), axis=1)
+        return Sky(predictor, len(directions), directions, lm)
 
     def _apply_robust(self, data: Data) -> None:
         """Briggs weights for the solve, if asked for, scaled to the natural sum of weights."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -249,22 +250,35 @@ def _correction_key(cache: VisCache, table: GainTable | None) -> str:
 
 def _fill_stokes(cache, table, out, monitor) -> None:
     step = max(1, int(CHUNK_BYTES / (32 * cache.n_bl * cache.n_chan)))
-    if table is not None:
-        inverse = inverse_jones(table)
-        time_index, chan_index = interpolate_index(table, cache.time, cache.freq)
+    corrected = corrector(cache, table) if table is not None else None
     for t in range(0, cache.n_time, step):
         part = slice(t, min(t + step, cache.n_time))
         if monitor is not None:
             monitor.check()
-        if table is None:
+        if corrected is None:
             out[part] = cache.stokes_i(part.start, part.stop)
             continue
+        good = corrected(part)
+        out[part] = 0.5 * (good[..., 0] + good[..., 3])
+
+
+def corrector(cache: VisCache, table: GainTable) -> Callable[[slice], np.ndarray]:
+    """Function of a slice of time to its corrected visibilities (time, bl, chan, 4) complex64.
+
+    They are zero where a correction is missing or flagged.
+    """
+    inverse = inverse_jones(table)
+    time_index, chan_index = interpolate_index(table, cache.time, cache.freq)
+
+    def correct(part: slice) -> np.ndarray:
         vis = np.ascontiguousarray(cache.vis[part])
         good = np.empty_like(vis)
         apply.correct(
             vis, inverse, time_index[part], chan_index, cache.ant1, cache.ant2, good
         )
-        out[part] = 0.5 * (good[..., 0] + good[..., 3])
+        return good
+
+    return correct
 
 
 def fill_weights(cache, uv_km, weights, factor, uv_down_weight, out) -> None:
