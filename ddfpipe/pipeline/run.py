@@ -30,7 +30,7 @@ from ddfpipe.report.summary import write_summary
 
 EngineMaker = Callable[["Field"], Any]
 Checker = Callable[["Field", list[Decision]], None]
-BYTES_A_PIXEL, IMAGES_A_STAGE = 4, 12
+BYTES_A_PIXEL, IMAGES_A_STAGE, ARRAYS_A_BAND = 4, 12, 12
 """What an imaging stage leaves: restored, model, residual, dirty (both scales), PSF and so on."""
 
 
@@ -187,13 +187,54 @@ def check_data(field: Field, decisions: list[Decision]) -> None:
     report = preflight(
         list(field.small), list(field.full) or None, field.config.data.colname,
         drop_international=field.config.data.drop_international,
-        disk_needed={field.cache_dir: 0} | {field.workdir: bytes_of_images(decisions)},
+        disk_needed=disk_needed(field, decisions), memory_needed=memory_of_images(decisions),
+        memory_available=memory_limit(field.config),
     )
     log = StageLog(field.logs, "preflight")
     log.line(report.text())
     log.close()
     report.raise_if_errors()
     print(report.text())
+
+
+def disk_needed(field: Field, decisions: list[Decision]) -> dict[Path, int]:
+    """Bytes that will be written below each folder: images, and copies of the visibilities.
+
+    A measurement set that cannot be read counts nothing here; the checks name it.
+    """
+    from ddfpipe.data.ms import read_metadata
+    from ddfpipe.data.viscache import cache_size_bytes
+    from ddfpipe.errors import DataError
+
+    visibilities = 0
+    for ms in dict.fromkeys(field.small + field.full):
+        try:
+            # The copy of all correlations, and of Stokes I, its weights and its residual.
+            visibilities += 2 * cache_size_bytes(read_metadata(ms))
+        except DataError:
+            continue
+    # Solutions and logs are small, but their folders must be writable too.
+    needed = {folder: 0 for folder in (field.solsdir, field.logs) if folder}
+    needed[field.workdir] = bytes_of_images(decisions)
+    needed[field.cache_dir] = needed.get(field.cache_dir, 0) + visibilities
+    return needed
+
+
+def memory_of_images(decisions: list[Decision]) -> int:
+    """Memory that the largest image still to make needs, bytes."""
+    jobs = [decision.stage.job for decision in decisions if not decision.done]
+    return max(
+        (BYTES_A_PIXEL * ARRAYS_A_BAND * job.n_bands * job.npix**2
+         for job in jobs if isinstance(job, ImageJob)), default=0,
+    )
+
+
+def memory_limit(config) -> int:
+    """Bytes that the engine may use."""
+    from ddfpipe.config import available_memory
+
+    limit = config.machine.memory_limit_gb
+    return int(limit * 1e9) if limit else available_memory()
 
 
 def bytes_of_images(decisions: list[Decision]) -> int:
@@ -214,7 +255,7 @@ def native_engine(field: Field) -> Any:
     return NativeEngine(
         workdir=field.workdir, cache_dir=field.cache_dir, solsdir=field.solsdir,
         threads=machine.NCPU_DDF, solve_threads=machine.NCPU_killms,
-        memory_limit=int(limit * 1e9) if limit else available_memory(),
+        memory_limit=memory_limit(field.config),
         beam_model=field.config.image.beam_model,
         drop_international=field.config.data.drop_international,
     )

@@ -35,6 +35,9 @@ NOISE_BOX_BEAMS = 60
 """Side in beams of the windows in which the automatic mask measures the local noise: larger than
 most extended sources, which would otherwise hide in a noise of their own making."""
 
+SAMPLE_SHARE = 0.3
+"""Share of the memory for samples on their way to the gridder."""
+
 MAX_SCALE_BEAMS = 16
 """Largest scale of the multi-scale clean, in beams."""
 
@@ -114,7 +117,8 @@ class Imager:
         )
         return Operators(
             data, facets, gains, maps, scratch, decorrelation=job.decorrelation,
-            threads=engine.threads, monitor=self.monitor,
+            threads=engine.threads, memory=SAMPLE_SHARE * engine.memory_limit,
+            monitor=self.monitor,
         )
 
     def _keys(self, operators) -> str:

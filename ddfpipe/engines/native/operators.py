@@ -27,8 +27,17 @@ LOSS = 0.002
 EPSILON = 1e-5
 """Accuracy of gridding."""
 
-MAX_SAMPLES = 30_000_000
-"""Samples handed to the gridder at once."""
+SAMPLE_BYTES = 80
+"""Memory of a sample waiting for the gridder: uvw, visibility, weight, and the copy of all."""
+
+SAMPLE_LIMITS = (1_000_000, 100_000_000)
+"""Fewest and most samples handed to the gridder at once."""
+
+
+def sample_limit(memory: float, threads: int, n_bands: int) -> int:
+    """Samples that may wait for the gridder in each band, so that all take `memory` bytes."""
+    low, high = SAMPLE_LIMITS
+    return int(min(max(memory / (SAMPLE_BYTES * threads * n_bands), low), high))
 
 
 def briggs(data, npix: int, cell: float, robust: float | None, monitor=None) -> None:
@@ -60,15 +69,15 @@ def psf_box(facet: Facet, size: int) -> Facet:
 class SampleBuffer:
     """Averaged samples of one sub-band on their way to the gridder."""
 
-    def __init__(self, facet: Facet, cell: float):
-        self.facet, self.cell = facet, cell
+    def __init__(self, facet: Facet, cell: float, limit: int):
+        self.facet, self.cell, self.limit = facet, cell, limit
         self.image = np.zeros((facet.ny, facet.nx), np.float32)
         self.parts, self.count = [], 0
 
     def add(self, uvw, vis, weight) -> None:
         self.parts.append((uvw, vis, weight))
         self.count += len(vis)
-        if self.count > MAX_SAMPLES:
+        if self.count > self.limit:
             self.flush()
 
     def flush(self) -> np.ndarray:
@@ -93,13 +102,15 @@ class Operators:
     gains : list of GainField, one a measurement set
     maps : FacetMaps
     scratch : Scratch
+    memory : bytes that samples on their way to the gridder may take, all threads together
     """
 
     def __init__(self, data, facets: FacetSet, gains, maps: FacetMaps, scratch, *,
-                 decorrelation: bool, threads: int, monitor):
+                 decorrelation: bool, threads: int, memory: float, monitor):
         self.data, self.facets, self.gains, self.maps = data, facets, gains, maps
         self.scratch, self.threads, self.monitor = scratch, threads, monitor
         self.decorrelation = decorrelation
+        self.limit = sample_limit(memory, threads, data.n_bands)
         self.norm = np.zeros((len(facets.facets), data.n_bands))
         self._residual = None
 
@@ -108,7 +119,7 @@ class Operators:
     def dirty_facet(self, index: int):
         """(band, ny, nx) sum of w K* V of the current residual and (band,) sum of w|K|²."""
         facet = self.facets.facets[index]
-        buffers = [SampleBuffer(facet, self.facets.cell) for _ in range(self.data.n_bands)]
+        buffers = [SampleBuffer(facet, self.facets.cell, self.limit) for _ in range(self.data.n_bands)]
         norm = np.zeros(self.data.n_bands)
         for i, part, band, chans in self._pieces():
             s = self.data.sets[i]
@@ -124,7 +135,7 @@ class Operators:
         """(band, size, size) response to a source at the facet's centre, of apparent flux one."""
         facet = self.facets.facets[index]
         box = psf_box(facet, size)
-        buffers = [SampleBuffer(box, self.facets.cell) for _ in range(self.data.n_bands)]
+        buffers = [SampleBuffer(box, self.facets.cell, self.limit) for _ in range(self.data.n_bands)]
         for i, part, band, chans in self._pieces():
             s = self.data.sets[i]
             weight = s.weight[part][..., chans]

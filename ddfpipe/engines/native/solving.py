@@ -33,8 +33,8 @@ from .solveweights import residual_weights, save_weights
 from .state import digest
 from .visibilities import Data, MSData, Scratch, open_data
 
-MODEL_BYTES = 1e9
-"""Memory for the model visibilities of a chunk, shared by the threads."""
+MODEL_SHARE, MODEL_BYTES = 0.3, 4e9
+"""Share of the memory, and most bytes, for the model visibilities of all threads together."""
 
 NOISE_SLOTS, NOISE_RUN = 12, 8
 """Pieces of the observation, and slots a piece, in which the noise is measured."""
@@ -280,7 +280,8 @@ class Solve:
     def _chunks(self, s: MSData, sky: Sky, number: np.ndarray):
         """(slice of time, intervals in it): whole intervals, as many as the memory allows."""
         per_slot = 8.0 * sky.n_dir * s.shape[1] * s.shape[2]
-        most = max(1, int(MODEL_BYTES / self.engine.solve_threads / per_slot))
+        memory = min(MODEL_SHARE * self.engine.memory_limit, MODEL_BYTES)
+        most = max(1, int(memory / self.engine.solve_threads / per_slot))
         names, first = np.unique(number, return_index=True)
         ends = np.append(first[1:], len(number))
         k = 0
