@@ -130,7 +130,7 @@ class _Writer:
                 other = self._block(block, lambda t0, t1: weight[t0:t1], ()) == 0
                 out[other] = self.main.getcol(unused, start, count)[other]
             self.main.putcol(self.column, out, start, count)
-            filled += np.count_nonzero(rows.bl[block] >= 0)
+            filled += int(np.count_nonzero(rows.bl[block] >= 0))
         return filled
 
     def _block(self, block: slice, piece: Callable[[int, int], np.ndarray],

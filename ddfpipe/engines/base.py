@@ -163,6 +163,27 @@ class ClusterJob:
 
 
 @dataclass(frozen=True)
+class ColumnsJob:
+    """Write `columns` into measurement sets `ms`, made from their data column `column`.
+
+    columns: DATA_DI_CORRECTED (the data through solution set `di`), DD_PREDICT (the model of
+        image `model` through `gains`, in the facets of `clusters`), IMAGING_WEIGHT (weights of
+        the solve `weights_from`, zero where flagged or where `di` has no solution).  What none of
+        the columns needs is None.
+    """
+
+    ms: tuple[Path, ...]
+    column: str
+    columns: tuple[str, ...]
+    di: str | None = None
+    model: str | None = None
+    gains: GainChoice | None = None
+    clusters: Path | None = None
+    weights_from: str | None = None
+    decorrelation: bool = True
+
+
+@dataclass(frozen=True)
 class ImageResult:
     """Figures of a finished image.  Fluxes in Jy/beam of the apparent restored image."""
 
@@ -220,6 +241,12 @@ class Engine(Protocol):
 
     def start_model(self, skymodel: Path, like: ImageJob, output: str, monitor: Monitor) -> Path:
         """A text sky model as model root `output` on the grid of `like`."""
+
+    def export_columns(self, job: ColumnsJob, monitor: Monitor) -> int:
+        """Write columns into measurement sets; how many rows were filled.
+
+        The only verb that changes measurement sets, and it leaves all other columns alone.
+        """
 
     def clear_cache(self, ms: tuple[Path, ...]) -> None:
         """Forget what is cached of some measurement sets, and every cached image."""

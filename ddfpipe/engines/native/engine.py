@@ -10,9 +10,10 @@ from ...beam import make_beam
 from ...data.ms import read_metadata
 from ...data.viscache import clear_caches
 from ..base import (
-    ClusterJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob, SolveResult,
+    ClusterJob, ColumnsJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob, SolveResult,
 )
 from . import sky
+from .columns import Columns
 from .imager import Imager
 from .smoothing import smooth_solutions
 from .solving import Solve
@@ -81,6 +82,10 @@ class NativeEngine:
         freq = np.linspace(info.freqs.min(), info.freqs.max(), like.n_bands)
         grid = sky.job_grid(like, info.phase_centre)
         return sky.start_model(self.workdir, skymodel, grid, np.unique(freq), output)
+
+    def export_columns(self, job: ColumnsJob, monitor) -> int:
+        """Write columns into measurement sets.  Raises SolveError, DataError, ResourceError."""
+        return Columns(self, job, monitor).run()
 
     def clear_cache(self, ms) -> None:
         """Forget what is cached of some measurement sets, and every cached image."""
