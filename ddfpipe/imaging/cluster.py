@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddfpipe.errors import SkyModelError
+from ddfpipe.units import ARCMIN
 
 _LLOYD_STEPS = 30
 _MOVES = 100
@@ -70,7 +71,8 @@ def cluster_sources(
     warnings = []
     if len(centres) < ndir:
         warnings.append(f"only {len(centres)} of {ndir} directions: {len(places)} usable sources"
-                        + (f", {min_separation:.4g} rad apart at least" if min_separation else ""))
+                        + (f", at least {min_separation / ARCMIN:.2g} arcmin apart"
+                           if min_separation else ""))
     label = _nearest(lm, centres)
     total = np.bincount(label[good], flux[good], len(centres))
     order = np.lexsort((np.arange(total.size), -total))

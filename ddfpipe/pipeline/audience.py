@@ -45,7 +45,7 @@ class Narrator:
             self._log.line(f"    {name} = {value}")
         self._place = f"[{number:>{len(str(total))}}/{total}]"
         if not self.quiet:
-            self.progress.text(f"{self._place} {stage.name}: {why}")
+            self.progress.text(f"{self._place} {stage.name} starts ({why})")
         self._rows[stage.name].state = "running"
         self._write_page()
 

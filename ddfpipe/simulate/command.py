@@ -30,9 +30,17 @@ def _nested(settings: list[str]) -> dict:
     return out
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Wrong use ends like any other bad input: exit code 1."""
+
+    def error(self, message: str):
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: {message}\n")
+
+
+def parser() -> Parser:
     """The options of scripts/simulate.py."""
-    out = argparse.ArgumentParser(
+    out = Parser(
         prog="simulate.py",
         description="Write simulated LOFAR measurement sets, their lists and the truth.",
     )

@@ -182,7 +182,7 @@ def test_wrong_requests_are_named(observed, tmp_path):
             make_beam(model, tmp_path / "no.ms")
 
 
-def test_works_without_any_configuration_of_casacore(observed):
+def test_works_without_any_configuration_of_casacore(observed, tmp_path):
     """A bare environment, everybeam first used through us: coefficients and tables are found."""
     path, layout = observed
     code = (
@@ -193,5 +193,5 @@ def test_works_without_any_configuration_of_casacore(observed):
         "assert 0.8 < abs(r[0, 0, 0, 0]) < 1, r"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env={"PATH": "/usr/bin", "HOME": "/nonexistent"})
+                          env={"PATH": "/usr/bin", "HOME": "/nonexistent"}, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -36,6 +36,9 @@ from .visibilities import Data, MSData, Scratch, open_data
 MODEL_SHARE, MODEL_BYTES = 0.3, 4e9
 """Share of the memory, and most bytes, for the model visibilities of all threads together."""
 
+SUSPICIOUS_CHI2 = 4.0
+"""Above this the user is told that the model does not explain the data."""
+
 NOISE_SLOTS, NOISE_RUN = 12, 8
 """Pieces of the observation, and slots a piece, in which the noise is measured."""
 
@@ -81,7 +84,14 @@ class Solve:
             for figure, made in self._solve_all(data, sky):
                 figures.append(figure)
                 products += made
-        return SolveResult(job.name, tuple(products), _summary(figures))
+        summary = _summary(figures)
+        if summary["chi2"] > SUSPICIOUS_CHI2:
+            self.monitor.message(
+                f"{job.name}: WARNING: chi2 is {summary['chi2']:.3g} a sample where 1 is expected: "
+                f"the model of {job.model} lacks much of the sky. Do bright sources lie outside "
+                "the image (imsize)? Is its mask too small (thresholds)?"
+            )
+        return SolveResult(job.name, tuple(products), summary)
 
     def _solve_all(self, data: Data, sky: Sky):
         """Solve the measurement set in the middle of the band first; its prior serves the others.
