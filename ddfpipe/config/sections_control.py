@@ -63,8 +63,9 @@ class Control:
         "str", "classic", "Sequence of steps.", choices=("classic",), ours=True
     )
     write_columns: tuple[str, ...] = option(
-        "list", (), "Columns to write into the measurement sets, which are otherwise never "
-        "touched.", element="str", choices=COLUMNS, unique=True, ours=True,
+        "list", (), "Columns to write into the measurement sets at the end of the run; "
+        "without any they are never touched.", element="str", choices=COLUMNS,
+        unique=True, ours=True,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ddfpipe import naming
 from ddfpipe.engines.base import (
-    ClusterJob, GainChoice, ImageJob, MaskJob, SmoothJob, SolveJob, VisSelection,
+    ClusterJob, ColumnsJob, GainChoice, ImageJob, MaskJob, SmoothJob, SolveJob, VisSelection,
 )
 from ddfpipe.errors import ConfigError
 from ddfpipe.pipeline import external_masks, verbs
@@ -134,7 +134,15 @@ class Builder:
         self._add(name, job, external_masks.extended, (str(job.low), str(job.high)))
         return job.low, job.high
 
+    def columns(self, name: str, job: ColumnsJob) -> None:
+        """Stage that writes columns into the measurement sets."""
+        self._add(name, job, verbs.columns, ())
+
     # ------------------------------------------------------------------ ends and parts
+
+    def job(self, name: str) -> Any:
+        """The job of the stage called `name`."""
+        return next(stage.job for stage in self._stages if stage.name == name)
 
     @contextmanager
     def part(self, title: str):
@@ -222,6 +230,11 @@ def references_of(job: Any) -> References:
         sets = (job.vis.di, *_gains(job.model_gains), *job.pre_apply, job.evolve_from)
         return References(
             (job.model,), _given(*sets), _given(job.clusters), job.vis.ms, data=True
+        )
+    if isinstance(job, ColumnsJob):
+        return References(
+            _given(job.model), _given(job.di, job.weights_from, *_gains(job.gains)),
+            _given(job.clusters), job.ms, data=True,
         )
     if isinstance(job, SmoothJob):
         return References(solutions=(job.name,), ms=job.ms, data=True)

@@ -139,9 +139,9 @@ def _low_mask(b: Builder, image: str, external: tuple[Path, ...]) -> Path:
     return b.mask(f"{image}_mask", MaskJob(restored, b.settings.masking.low_threshold, external))
 
 
-def final_image(b: Builder, data: Data, sky: Sky, solutions: tuple[str, ...]) -> None:
+def final_image(b: Builder, data: Data, sky: Sky, solutions: tuple[str, ...]) -> str:
     """The image that all this was for."""
-    b.image(full_image(
+    return b.image(full_image(
         b.settings, FINAL_IMAGE, data, major_cycles=1, external_mask=sky.mask,
         start_model=sky.model, clusters=sky.clusters,
         gains=gains(b.settings, solutions, apply=6, normalize=1),

@@ -13,6 +13,7 @@ from typing import Any
 from ddfpipe.errors import ConfigError, InputModelError
 from ddfpipe.naming import image_product
 from ddfpipe.pipeline.builder import Builder, Data
+from ddfpipe.pipeline.columns import check_columns, write_columns
 from ddfpipe.pipeline.full_list import (
     final_image, full_bandwidth_calibration, full_bandwidth_images, last_calibration,
     low_resolution, masked_small_list_model,
@@ -48,10 +49,11 @@ def build_recipe(config: Any, small: tuple[Path, ...] = (), full: tuple[Path, ..
 def classic(b: Builder) -> Recipe:
     """Every step of the classic sequence and its variants.
 
-    Raises InputModelError for an incomplete [inputmodel].
+    Raises InputModelError for an incomplete [inputmodel], ConfigError for what is never reached.
     """
     s = b.settings
     skip_di = s.control.skip_di
+    check_columns(s.config)
     data = Data(b.small, s.data.colname)
 
     # Preliminaries that stand here: redo_DI (phases from a catalogue sky model), do_wide
@@ -75,6 +77,8 @@ def classic(b: Builder) -> Recipe:
                 data, sky = second_di_calibration(b, data, sky, solutions)
     note_exit_points_left_out(b)
     if s.data.full_mslist is None:
+        with b.part("columns"):
+            write_columns(b, data, sky.image)
         return b.recipe(no_full_list=True)
 
     data = Data(b.full, s.data.colname)
@@ -89,11 +93,13 @@ def classic(b: Builder) -> Recipe:
         with b.part("low resolution"):
             low_resolution(b, data, sky, last_solutions)
     with b.part("final image"):
-        final_image(b, data, sky, last_solutions)
+        image = final_image(b, data, sky, last_solutions)
 
     # Products that stand here: offsets and shifted images, bands, Q and U cubes, Stokes V,
     # dynamic spectra, archive copies of the measurement sets.
 
+    with b.part("columns"):
+        write_columns(b, data, image)
     return b.recipe()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddfpipe.engines.base import (
-    ClusterJob, ImageJob, MaskJob, SmoothJob, SolveJob, SolveResult,
+    ClusterJob, ColumnsJob, ImageJob, MaskJob, SmoothJob, SolveJob, SolveResult,
 )
 from ddfpipe.naming import DIFFUSE_MASK, NOISE_MAP, NOISE_MEAN, image_product
 from ddfpipe.pipeline.context import Context
@@ -66,6 +66,11 @@ def start_model(context: Context, job: StartModelJob) -> StageResult:
     """Turn a list of components into a model."""
     made = context.engine.start_model(job.skymodel, job.like, job.output, context.monitor)
     return StageResult({}, context.relative([made]))
+
+
+def columns(context: Context, job: ColumnsJob) -> StageResult:
+    """Write columns into the measurement sets; the figure is how many rows were filled."""
+    return StageResult({"rows": context.engine.export_columns(job, context.monitor)})
 
 
 def masked_fraction(path: Path) -> float:

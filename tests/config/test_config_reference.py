@@ -139,6 +139,9 @@ def test_what_is_not_available_is_named(field_folder):
         assert sum(f"] {option} (" in line for line in lines) == 1, option
     assert len(lines) == 13
     assert unavailable(load_config(["--data-mslist=m"])) == []
+    columns = ["--data-mslist=m", "--control-write_columns=['DD_PREDICT','SCALED_DATA']"]
+    [line] = unavailable(load_config(columns))
+    assert "write_columns=SCALED_DATA" in line and "not available" in line
 
 
 def test_flat_names_are_those_of_the_reference():
