@@ -50,11 +50,13 @@ class Narrator:
         self._write_page()
 
     def skip(self, stage: Stage, number: int, total: int) -> None:
-        """A stage was done before."""
+        """A stage was done before; a run that was killed then may owe its pictures."""
         from ddfpipe.pipeline.state import RunState
 
         record = RunState(self.workdir).read(stage.name)
         if record is not None:
+            if self.pictures:
+                self._draw(record, again=False)
             self._fill_row(stage, record)
 
     def finish(self, stage: Stage, record: Record) -> None:
@@ -101,18 +103,20 @@ class Narrator:
         names = [picture_of(item.path) for item in record.outputs]
         row.pictures = tuple(name for name in names if (self.workdir / name).exists())
 
-    def _draw(self, record: Record) -> None:
-        """Quick-look pictures of a stage's products."""
-        from ddfpipe.report import pictures
+    def _draw(self, record: Record, again: bool = True) -> None:
+        """Quick-look pictures of a stage's products; without `again` only those not there."""
+        outputs = [item.path for item in record.outputs]
+        wanted = [("draw_image", source, facets) for source, facets in image_sources(outputs)]
+        solutions = [path for path in outputs if parse_solution_file(path)]
+        wanted += [("draw_solutions", source, None) for source in solutions[:SOLUTION_PICTURES]]
+        for draw, source, facets in wanted:
+            target = self.workdir / picture_of(source)
+            if not again and target.exists():
+                continue
+            from ddfpipe.report import pictures
 
-        for source, facets in image_sources([item.path for item in record.outputs]):
-            self._try(pictures.draw_image, self.workdir / source,
-                      self.workdir / picture_of(source),
-                      self.workdir / facets if facets else None)
-        solutions = [item.path for item in record.outputs if parse_solution_file(item.path)]
-        for source in solutions[:SOLUTION_PICTURES]:
-            self._try(pictures.draw_solutions, self.workdir / source,
-                      self.workdir / picture_of(source))
+            beside = (self.workdir / facets,) if facets else ()
+            self._try(getattr(pictures, draw), self.workdir / source, target, *beside)
 
     def _try(self, draw: Any, *arguments: Any) -> None:
         try:
