@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "end_to_end"))
 
-from native_runs import TINY_FIELD, TINY_RUN, Run, simulate, tree_state, write_config  # noqa: E402
+from native_runs import ROOT, TINY_FIELD, TINY_RUN, Run, simulate, tree_state, write_config  # noqa: E402
 
 KILLS = 20
 STAGES = 40
@@ -33,12 +34,20 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(place):
-    """A run without interruption, and the seconds that its stages took."""
-    run = place("reference")
-    code, text = run(timeout=600)
-    assert code == 0, text
+    """A run without interruption, and the seconds that each of its stages took.
+
+    A kernel that was compiled in the process itself may differ in the last bit from the same one
+    out of the cache (what is called there is bound differently), so a run that had to compile
+    some does not count.
+    """
+    run, kernels = place("reference"), -1
+    while kernels != len(list((ROOT / "ddfpipe").rglob("*.nbi"))):
+        kernels = len(list((ROOT / "ddfpipe").rglob("*.nbi")))
+        shutil.rmtree(run.folder, ignore_errors=True)
+        code, text = run(timeout=600)
+        assert code == 0, text
     assert run.records() == STAGES
-    return run, sum(record["seconds"] for record in records(run))
+    return run, {record["stage"]: record["seconds"] for record in records(run)}
 
 
 def records(run):
@@ -54,13 +63,13 @@ def current(run):
         return None
 
 
-def wait_until_at_work(run, process, stage=None, seconds=120.0):
-    """Until the process is in a stage (of that name); the stage's name."""
+def wait_until_at_work(run, process, stage=None, done=0, seconds=120.0):
+    """Until the process is in a stage (of that name, after `done` others); the stage's name."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
         now = current(run)
         if now and now["pid"] == process.pid and now["outcome"] == "running" \
-                and stage in (None, now["stage"]):
+                and stage in (None, now["stage"]) and run.records() >= done:
             return now["stage"]
         time.sleep(0.01)
     raise AssertionError(f"not at work: {process.poll()} {process.communicate()[0]}"
@@ -69,24 +78,20 @@ def wait_until_at_work(run, process, stage=None, seconds=120.0):
 
 @pytest.mark.slow
 def test_killed_twenty_times_it_ends_with_the_same_bytes(place, reference):
-    """SIGKILL at random moments, most of them in the middle of a stage."""
+    """SIGKILL at random moments inside stages that are spread over the whole recipe."""
     whole, seconds = reference
     run, moments, hit = place("killed"), random.Random(1969), []
     for _ in range(KILLS):
         process = run.start()
         try:
-            wait_until_at_work(run, process)
-            # A twentieth of the whole run on average, so that the kills reach all of it.
-            time.sleep(seconds * moments.uniform(0.0, 0.12))
-            inside = current(run)
+            goal = min(run.records() + moments.randint(0, 3), STAGES - 1)
+            stage = wait_until_at_work(run, process, done=goal)
+            time.sleep(seconds[stage] * moments.uniform(0.0, 0.9))
         finally:
             process.kill()
             process.communicate()
-        hit.append(inside["stage"] if inside else None)
-        if run.records() == STAGES:
-            break
-    assert len(set(hit) - {None}) >= 5, hit
-    assert run.records() > 8, hit
+        hit.append(current(run)["stage"] if current(run) else None)
+    assert len(set(hit) - {None}) >= 10, hit
     code, text = run(timeout=600)
     assert code == 0, text
     assert run.records() == STAGES
