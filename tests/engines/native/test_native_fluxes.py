@@ -228,5 +228,6 @@ def test_smearing_is_undone(wide, tmp_path):
     far = np.degrees(np.hypot(l, m)) > 2
     assert far.sum() >= 6
     assert np.abs(flux[far] - 1).max() < 0.003
-    assert np.all(low[far] < flux[far] - 0.003) and low[far].mean() < 0.996
+    assert np.all(low[far] < flux[far] - 0.002)
+    assert low[far].mean() < flux[far].mean() - 0.003
     assert offset.max() < 0.01
