@@ -39,75 +39,70 @@ def channel_blocks(freq: np.ndarray, longest: int = _CHANNELS) -> np.ndarray:
     return np.array(edges + [freq.size], np.int64)
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _start_phasors(uvw, rate, l, m, n1, nu, dnu, last, width, span, smear, buf):
-    """Phasors at the first channel of a block, their step, smearing and its step, into buf."""
-    u, v, w = uvw[0], uvw[1], uvw[2]
-    du, dv, dw = rate[0], rate[1], rate[2]
-    for s in range(l.size):
-        tau = u * l[s] + v * m[s] + w * n1[s]
-        c, sn = sincos_turns(reduce_turns(tau * nu))
-        buf[0, s] = c
-        buf[1, s] = sn
-        c, sn = sincos_turns(reduce_turns(tau * dnu))
-        buf[2, s] = c
-        buf[3, s] = sn
-    if smear:
-        for s in range(l.size):
-            tau = u * l[s] + v * m[s] + w * n1[s]
-            slip = (du * l[s] + dv * m[s] + dw * n1[s]) * span
-            band = sinc(tau * width)
-            a = band * sinc(slip * nu)
-            # the time smearing changes by a per cent over a block: linear in frequency is exact
-            # to its square
-            buf[4, s] = a
-            buf[5, s] = band * sinc(slip * (nu + last * dnu)) - a
+@njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
+def _start_phasors(tau, n, nu, dnu, cr, ci, dr, di):
+    """Phasors (cr, ci) at nu of n components with delays tau, and their step (dr, di) by dnu."""
+    for s in range(n):
+        c, sn = sincos_turns(reduce_turns(tau[s] * nu))
+        cr[s] = c
+        ci[s] = sn
+        c, sn = sincos_turns(reduce_turns(tau[s] * dnu))
+        dr[s] = c
+        di[s] = sn
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _sum_block(flux, step, smear, n, buf):
-    """Sum over n components of one channel; moves the phasors on to the next channel."""
-    re = np.float32(0)
-    im = np.float32(0)
-    cr, ci, dr, di, a, da = buf[0], buf[1], buf[2], buf[3], buf[4], buf[5]
-    if smear:
-        for s in range(n):
-            f = flux[s] * (a[s] + step * da[s])
-            x = cr[s]
-            y = ci[s]
-            re += f * x
-            im += f * y
-            cr[s] = x * dr[s] - y * di[s]
-            ci[s] = x * di[s] + y * dr[s]
-    else:
-        for s in range(n):
-            f = flux[s]
-            x = cr[s]
-            y = ci[s]
-            re += f * x
-            im += f * y
-            cr[s] = x * dr[s] - y * di[s]
-            ci[s] = x * di[s] + y * dr[s]
-    return re, im
+@njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
+def _start_smearing(tau, slip, n, nu, last_nu, width, a, da):
+    """Smearing a at nu and its change da up to last_nu, by time (slip) and bandwidth (width)."""
+    for s in range(n):
+        band = sinc(tau[s] * width)
+        first = band * sinc(slip[s] * nu)
+        # the time smearing changes by a per cent over a block: linear in frequency is exact to
+        # its square
+        a[s] = first
+        da[s] = band * sinc(slip[s] * last_nu) - first
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, out):
-    """Direct sum; uvw and rate in seconds and 1, flux (chan, src), out (time, bl, chan, 2)."""
-    buf = np.empty((6, _SOURCES), np.float32)
+    """Direct sum; uvw and rate in seconds and 1, flux (chan, src), out (time, bl, chan, 2).
+
+    Plain loops over scratch arrays: views of rows made in the inner loops would cost more than the
+    sums.
+    """
+    tau, slip = np.empty(_SOURCES), np.empty(_SOURCES)
+    cr, ci = np.empty(_SOURCES, np.float32), np.empty(_SOURCES, np.float32)
+    dr, di = np.empty(_SOURCES, np.float32), np.empty(_SOURCES, np.float32)
+    a, da = np.ones(_SOURCES, np.float32), np.zeros(_SOURCES, np.float32)
     for t in range(uvw.shape[0]):
         for b in range(uvw.shape[1]):
+            u, v, w = uvw[t, b, 0], uvw[t, b, 1], uvw[t, b, 2]
+            du, dv, dw = rate[t, b, 0] * span, rate[t, b, 1] * span, rate[t, b, 2] * span
             for s0 in range(0, l.size, _SOURCES):
-                s1 = min(s0 + _SOURCES, l.size)
+                n_src = min(_SOURCES, l.size - s0)
+                for s in range(n_src):
+                    tau[s] = u * l[s0 + s] + v * m[s0 + s] + w * n1[s0 + s]
+                    slip[s] = du * l[s0 + s] + dv * m[s0 + s] + dw * n1[s0 + s]
                 for k in range(edges.size - 1):
                     c0 = edges[k]
                     n = edges[k + 1] - c0
                     dnu = freq[c0 + 1] - freq[c0] if n > 1 else 0.0
-                    _start_phasors(uvw[t, b], rate[t, b], l[s0:s1], m[s0:s1], n1[s0:s1],
-                                   freq[c0], dnu, n - 1.0, width, span, smear, buf)
+                    _start_phasors(tau, n_src, freq[c0], dnu, cr, ci, dr, di)
+                    if smear:
+                        _start_smearing(tau, slip, n_src, freq[c0], freq[c0] + (n - 1) * dnu,
+                                        width, a, da)
                     for c in range(n):
                         step = np.float32(c / (n - 1.0)) if n > 1 else np.float32(0)
-                        re, im = _sum_block(flux[c0 + c, s0:s1], step, smear, s1 - s0, buf)
+                        re = np.float32(0)
+                        im = np.float32(0)
+                        for s in range(n_src):
+                            f = flux[c0 + c, s0 + s] * (a[s] + step * da[s])
+                            x = cr[s]
+                            y = ci[s]
+                            re += f * x
+                            im += f * y
+                            cr[s] = x * dr[s] - y * di[s]
+                            ci[s] = x * di[s] + y * dr[s]
                         out[t, b, c0 + c, 0] += re
                         out[t, b, c0 + c, 1] += im
 
