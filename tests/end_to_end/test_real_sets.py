@@ -35,13 +35,16 @@ def test_read_checked_and_cached(unpack_ms, tmp_path, archive, stations, times, 
     assert report.facts[0].flagged == pytest.approx(flagged, abs=0.02)
     cache = open_cache(ms, "DATA", tmp_path)
     assert cache.weight.shape == (times, stations * (stations - 1) // 2, channels)
-    assert np.isfinite(cache.vis).all() and np.abs(cache.stokes_i()[cache.weight > 0]).astype(bool).mean() > 0.999
+    assert np.isfinite(cache.vis).all()
+    assert np.count_nonzero(cache.stokes_i()[cache.weight > 0]) > 0.999 * cache.good.sum()
     assert cache.flagged_fraction == pytest.approx(flagged, abs=0.1)
     # uvw are those of the set's own rows: check them against the station positions.
     length = np.linalg.norm(cache.uvw, axis=-1)
     apart = np.linalg.norm(cache.ant_pos[cache.ant2] - cache.ant_pos[cache.ant1], axis=-1)
     present = (cache.weight > 0).any(axis=2)
-    assert np.abs(length - apart)[present].max() < 0.05
+    assert (length - apart)[present].max() < 0.05
+    if cache.interval < 60:  # uvw averaged over hours are shorter than the baseline
+        assert (apart - length)[present].max() < 0.05
     assert tree_state(ms) == before
 
 

@@ -12,7 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "end_to_end"))
 
-from native_runs import ROOT, TINY_FIELD, TINY_RUN, Run, simulate, tree_state, write_config  # noqa: E402
+from native_runs import (  # noqa: E402
+    ROOT, TINY_FIELD, TINY_RUN, Run, simulate, tree_state, write_config,
+)
 
 KILLS = 20
 STAGES = 40
