@@ -130,6 +130,9 @@ def run_script(
     Errors of ddfpipe become one paragraph on stderr and their own exit code.  Anything else
     that is raised is a fault of the program: traceback and exit code 5.  Ctrl-C gives 130.
     """
+    # Threads are ours to share out; idle ones of a linear-algebra library would only spin.
+    for library in ("OPENBLAS", "MKL", "OMP"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     program = Path(sys.argv[0]).name or "ddfpipe"
     words = list(sys.argv[1:] if argv is None else argv)
     catch_stop_signal()

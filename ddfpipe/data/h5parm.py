@@ -20,6 +20,8 @@ from ddfpipe.data.atomic import atomic_path
 from ddfpipe.errors import SolveError
 
 AXES = ("time", "freq", "ant", "dir", "pol")
+OWN = "ddfpipe_"
+"""What begins the names of this project's additions to an h5parm."""
 
 
 @dataclass
@@ -172,12 +174,16 @@ def _read_extra(path: Path, solset: str | None) -> dict:
     """What this project adds to an h5parm: interval edges, errors and meta values."""
     with h5py.File(path, "r") as file:
         group = file.get(solset or "sol000")
-        if group is None or "ddfpipe" not in group:
+        if group is None:
             return {}
-        own = group["ddfpipe"]
-        out = {key: own[key][()] for key in ("time_edges", "freq_edges", "error") if key in own}
-        out["meta"] = {key: _text(value) if isinstance(value, bytes | str) else value.item()
-                       for key, value in own.attrs.items()}
+        names = ("time_edges", "freq_edges", "error")
+        out = {key: group[OWN + key][()] for key in names if OWN + key in group}
+        if not out:
+            return {}
+        out["meta"] = {
+            key.removeprefix(OWN): _text(value) if isinstance(value, bytes | str) else value.item()
+            for key, value in group.attrs.items() if key.startswith(OWN)
+        }
         return out
 
 
@@ -185,8 +191,9 @@ def write_h5parm(table: GainTable, path: str | Path) -> None:
     """Write a table as an h5parm with phase000 and amplitude000, whole or not at all.
 
     Readable by LoSoTo, DP3 and WSClean.  Weights are 0 where flagged (the values there are NaN, as
-    DP3 expects) and 1 elsewhere.  Beside the standard tables, group `ddfpipe` keeps the interval
-    edges, the errors and the meta values.  The bytes depend on the table alone.
+    DP3 expects) and 1 elsewhere.  Beside the standard tables, datasets `ddfpipe_...` keep the
+    interval edges and the errors, attributes the meta values; a group of our own would stop WSClean,
+    which takes every group for a solution table.  The bytes depend on the table alone.
     """
     with atomic_path(path) as temporary, \
             h5py.File(temporary, "w", libver="earliest", track_order=False) as file:
@@ -197,13 +204,13 @@ def write_h5parm(table: GainTable, path: str | Path) -> None:
         gains = np.asarray(table.gains, np.complex128)
         for kind, value in (("amplitude", np.abs(gains)), ("phase", np.angle(gains))):
             _write_soltab(group, kind, np.where(table.flag, np.nan, value), table, directions)
-        own = group.create_group("ddfpipe")
-        own.create_dataset("time_edges", data=table.time_edges, track_times=False)
-        own.create_dataset("freq_edges", data=table.freq_edges, track_times=False)
+        extra = {"time_edges": table.time_edges, "freq_edges": table.freq_edges}
         if table.error is not None:
-            own.create_dataset("error", data=table.error.astype(np.float32), track_times=False)
+            extra["error"] = table.error.astype(np.float32)
+        for key, value in extra.items():
+            group.create_dataset(OWN + key, data=value, track_times=False)
         for key, value in sorted(table.meta.items()):
-            own.attrs[key] = np.bytes_(value) if isinstance(value, str) else value
+            group.attrs[OWN + key] = np.bytes_(value) if isinstance(value, str) else value
 
 
 def _write_headers(group: h5py.Group, table: GainTable, directions: list[str]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import mmap
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddfpipe.data.arrays import allocate
 from ddfpipe.data.ms import READ_BYTES, ROWS_PER_READ, MSInfo, open_table, row_blocks
 from ddfpipe.data.stations import is_international
 from ddfpipe.data.visgrid import RowMap, correlation_matrix, fill_uvw, map_rows, swap_stations
@@ -28,9 +28,9 @@ def build_cache(info: MSInfo, column: str, folder: Path, drop_international: boo
         with open_table(info.path) as main:
             rows = read_row_map(main, info, drop_international)
             shape = (*rows.present.shape, info.n_chan)
-            arrays = {"vis": _allocate(folder / "vis.npy", np.complex64, (*shape, 4)),
-                      "weight": _allocate(folder / "weight.npy", np.float32, shape),
-                      "uvw": _allocate(folder / "uvw.npy", np.float64, (*shape[:2], 3))}
+            arrays = {"vis": allocate(folder / "vis.npy", np.complex64, (*shape, 4)),
+                      "weight": allocate(folder / "weight.npy", np.float32, shape),
+                      "uvw": allocate(folder / "uvw.npy", np.float64, (*shape[:2], 3))}
             good = _copy_rows(main, info, column, rows, arrays, monitor)
     except DataError as error:
         if str(info.path) in str(error):
@@ -67,20 +67,6 @@ def read_row_map(main: Any, info: MSInfo, drop_international: bool) -> RowMap:
 def rows_per_block(info: MSInfo) -> int:
     """Rows whose data, flags and weights fit the bound on memory."""
     return max(1, READ_BYTES // (info.n_chan * max(4, len(info.corr_types)) * 8))
-
-
-def _allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
-    """A zeroed memory map whose blocks the disk really has.
-
-    A sparse file would be cheaper, but writing to it on a full disk kills the process.
-    """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.posix_fallocate(descriptor, 0, path.stat().st_size)
-    finally:
-        os.close(descriptor)
-    return array
 
 
 def _copy_rows(main: Any, info: MSInfo, column: str, rows: RowMap,

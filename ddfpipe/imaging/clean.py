@@ -40,6 +40,8 @@ __all__ = ["CleanOptions", "CleanResult", "deconvolve"]
 
 _ROUND_COMPONENTS = 500_000
 _STALL_ROUNDS = 5
+_GIVE_UPS = 20
+_STUBBORN = 0.7
 _FINAL_ROUNDS = 20
 _GROWTH = 1.1
 
@@ -106,6 +108,7 @@ class _Cycle:
         self.model = np.zeros_like(residual)
         self.n_components = 0
         self.n_rounds = 0
+        self.given_up = 0
         self.used: dict[float, list[np.ndarray]] = {scale.size: [] for scale in scales}
         self.scale_flux = {scale.size: 0.0 for scale in scales}
         self.sidelobe = scales[0].outside if scales else 0.0
@@ -156,8 +159,22 @@ class _Cycle:
             if progress is not None:
                 progress(self.n_components, peak, level)
             if since >= _STALL_ROUNDS:
-                return "stalled", peak
+                if self.given_up >= _GIVE_UPS:
+                    return "stalled", peak
+                self._give_up(peak)
+                best, gathered, peak = self._survey()
+                lowest, since = peak, 0
         return "threshold", peak
+
+    def _give_up(self, peak: float) -> None:
+        """Leave alone the pixels that a dozen rounds could not bring down.
+
+        An artefact that no component describes would otherwise end the cleaning of everything else.
+        """
+        self.given_up += 1
+        for scale in self.scales:
+            score = gather(scale, self.residual, self.threads)[1]
+            scale.coef[:, np.abs(score) > _STUBBORN * peak] = 0.0
 
     def _used_pixels(self) -> list[Scale]:
         """Scales cut down to the pixels that hold a component of that scale."""

@@ -13,7 +13,7 @@ from ..base import ImageJob, ImageResult
 from ...errors import ImagingError
 from ...imaging.clean import CleanOptions, deconvolve
 from ...imaging.facets import FacetSet
-from ...imaging.mask import auto_mask, dilate
+from ...imaging.mask import auto_mask
 from ...imaging.multiscale import default_scales
 from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
@@ -110,7 +110,7 @@ class Imager:
             GainField(s.cache, facets, load_gains(job.gains, s.cache, engine.solsdir), beam)
             for s, beam in zip(data.sets, beams)
         ]
-        maps = make_maps(data, facets, beams[0], job.decorrelation)
+        maps = make_maps(data, facets, beams, job.decorrelation)
         self.monitor.message(
             f"{job.name}: {len(data.sets)} measurement sets, {data.n_bands} bands, "
             f"{len(facets.facets)} facets, {job.npix} pixels of {job.cell_arcsec:g} arcsec"
@@ -133,7 +133,8 @@ class Imager:
         if job.weights == "imaging":
             used += [load_weights(engine.solsdir, c.name, job.weights_from).factor for c in caches]
         fingerprints = [c.meta["fingerprint"] for c in caches]
-        return gridding_key(job, [*used, fingerprints, engine.beam_model], self.workdir)
+        extra = [*used, fingerprints, engine.beam_model, engine.drop_international]
+        return gridding_key(job, extra, self.workdir)
 
     def _start_model(self, grid: SkyGrid, freq) -> PixelModel:
         if self.job.start_model is None:
@@ -225,16 +226,8 @@ class Imager:
         return cycles
 
     def _cycle_mask(self, picture: Picture, data) -> np.ndarray:
-        """Where this cycle may clean: external mask, what stands out, what has a model.
-
-        A model made through worse gains is wrong in places; cleaning may take it away there.
-        """
-        mask = self._external
-        if picture.model.size:
-            known = np.zeros(picture.grid.shape, bool)
-            known.flat[picture.model.index] = True
-            known = dilate(known, int(np.ceil(self._beam_pixels(picture) / 2)))
-            mask = known if mask is None else (mask | known)
+        """Where this cycle may clean: where the one before could, and what stands out now."""
+        mask = picture.mask if picture.mask is not None else self._first_mask(picture)
         if self.job.auto_mask_sigma is not None:
             beam = self._beam_pixels(picture)
             size = int(NOISE_BOX_BEAMS * beam)
@@ -247,6 +240,17 @@ class Imager:
         if mask is None:
             mask = np.ones(picture.grid.shape, bool)
         return mask
+
+    def _first_mask(self, picture: Picture) -> np.ndarray | None:
+        """The external mask and the pixels of the start model.
+
+        A model made through worse gains is wrong in places; cleaning may take it away there.
+        """
+        if picture.model.size == 0:
+            return self._external
+        known = np.zeros(picture.grid.shape, bool)
+        known.flat[picture.model.index] = True
+        return known if self._external is None else known | self._external
 
     def _beam_pixels(self, picture: Picture) -> float:
         """Width of the PSF's main lobe in pixels."""

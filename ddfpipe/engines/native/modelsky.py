@@ -53,7 +53,7 @@ def model_predictor(
     model = load_model(engine.workdir / image_product(root, "model"))
     path = engine.workdir / clusters if clusters else None
     facets = sky_facets(model.grid.nx, model.grid.cell, path, data.phase_centre)
-    beam = engine.beam(data.sets[0].cache.ms_path)
-    maps = make_maps(data, facets, beam, decorrelation)
+    beams = [engine.beam(s.cache.ms_path) for s in data.sets]
+    maps = make_maps(data, facets, beams, decorrelation)
     parts = split_model(model.on_bands(data.band_freq), facets, maps)
     return Predictor(facets, parts, decorrelation)

@@ -76,7 +76,7 @@ class Solve:
             data = open_data(
                 job.vis, cache_dir=engine.cache_dir, solsdir=engine.solsdir, scratch=scratch,
                 weights="spectrum", drop_international=engine.drop_international,
-                monitor=self.monitor, uv_down_weight=job.uv_down_weight,
+                monitor=self.monitor, uv_down_weight=job.uv_down_weight, n_bands=self._bands(),
             )
             self._apply_robust(data)
             sky = self._sky(data)
@@ -112,6 +112,11 @@ class Solve:
         )
 
     # -- model -----------------------------------------------------------------------------------
+
+    def _bands(self) -> int:
+        """Bands of the model, so that its spectrum is kept."""
+        model = load_model(self.engine.workdir / image_product(self.job.model, "model"))
+        return len(model.freq)
 
     def _sky(self, data: Data) -> Sky:
         job, engine = self.job, self.engine

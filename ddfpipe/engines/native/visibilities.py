@@ -18,6 +18,7 @@ import numpy as np
 from ...calibration import apply
 from ...calibration.gains import GainTable, as_jones, interpolate_index
 from ...data import solutions
+from ...data.arrays import allocate
 from ...data.viscache import VisCache, open_cache
 from ...errors import DataError
 from ...units import ARCSEC, KM
@@ -46,9 +47,7 @@ class Scratch:
 
     def array(self, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
         """A new memory-mapped array, zero at first."""
-        return np.lib.format.open_memmap(
-            self.folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape
-        )
+        return allocate(self.folder / f"{name}.npy", dtype, shape)
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -199,9 +198,7 @@ def stokes_i(cache: VisCache, table: GainTable | None, cache_dir: Path, monitor=
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(".part")
-        out = np.lib.format.open_memmap(
-            part, mode="w+", dtype=np.complex64, shape=(cache.n_time, cache.n_bl, cache.n_chan)
-        )
+        out = allocate(part, np.complex64, (cache.n_time, cache.n_bl, cache.n_chan))
         _fill_stokes(cache, table, out, monitor)
         out.flush()
         part.rename(target)
