@@ -82,7 +82,7 @@ def _place(uvw, geometry, shape, at, phasor, where):
     """First cell `at` (flat), phasor (cos, sin, fold) and kernel positions `where` of samples."""
     a, b, u_scale, v_scale, dw, l0, m0, n1 = geometry
     n_grid, side = shape
-    half = TAPS / 2
+    TAPS / 2
     for i in range(uvw.shape[0]):
         u, v, w = uvw[i, 0], uvw[i, 1], uvw[i, 2]
         phasor[0, i] = reduce_turns(u * l0 + v * m0 + w * n1)

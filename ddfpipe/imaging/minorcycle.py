@@ -7,7 +7,6 @@ corrected afterwards by one convolution, see `clean`.
 
 from __future__ import annotations
 
-import math
 
 import numpy as np
 from numba import njit

@@ -247,11 +247,9 @@ def bytes_of_images(decisions: list[Decision]) -> int:
 
 def native_engine(field: Field) -> Any:
     """The engine that the configuration names."""
-    from ddfpipe.config import available_memory
     from ddfpipe.engines.native import NativeEngine
 
     machine = field.config.machine
-    limit = machine.memory_limit_gb
     return NativeEngine(
         workdir=field.workdir, cache_dir=field.cache_dir, solsdir=field.solsdir,
         threads=machine.NCPU_DDF, solve_threads=machine.NCPU_killms,

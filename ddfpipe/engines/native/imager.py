@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from ...data.images import SkyGrid, read_image
 from ...data.model import PixelModel, load_model
 from ..base import ImageJob, ImageResult
 from ...errors import ImagingError
-from ...imaging.clean import CleanOptions, deconvolve
+from ...imaging.clean import CleanOptions, CleanResult, deconvolve
 from ...imaging.facets import FacetSet
 from ...imaging.mask import auto_mask
 from ...imaging.multiscale import default_scales
@@ -35,6 +35,9 @@ NOISE_BOX_BEAMS = 60
 """Side in beams of the windows in which the automatic mask measures the local noise: larger than
 most extended sources, which would otherwise hide in a noise of their own making."""
 
+MINOR_PASSES, STEADY_NOISE = 4, 0.9
+"""Most minor cycles of a major one; the noise must fall below this part of the last to go on."""
+
 SAMPLE_SHARE = 0.3
 """Share of the memory for samples on their way to the gridder."""
 
@@ -49,9 +52,12 @@ def job_facets(job: ImageJob, phase_centre, workdir) -> FacetSet:
 
 
 def psf_size(facets: FacetSet) -> int:
-    """Side in pixels of the PSF patches: the largest facet's, within limits, and even."""
+    """Side in pixels of the PSF patches: twice the largest facet's, within limits, and even.
+
+    So a source at one edge of a facet is taken out of the other edge as well.
+    """
     largest = max(max(f.ny, f.nx) for f in facets.facets)
-    size = int(np.clip(largest, *PSF_SIZES))
+    size = int(np.clip(2 * largest, *PSF_SIZES))
     return min(size + size % 2, 2 * facets.npix)
 
 
@@ -209,10 +215,21 @@ class Imager:
         cycles = []
         for cycle in range(1, job.major_cycles + 1):
             picture.mask = self._cycle_mask(picture, data)
+            result = self._minor_cycles(operators, picture, facet_map)
+            operators.set_residual(picture.model)
+            picture.residual = operators.adjoint()
+            cycles.append(self._record_cycle(cycle, picture, data, result))
+        return cycles
+
+    def _minor_cycles(self, operators, picture: Picture, facet_map) -> CleanResult:
+        """Deconvolve as long as the noise, which sidelobes raise at first, keeps falling."""
+        data, options = operators.data, self._clean_options(operators, picture)
+        noise, count = np.inf, 0
+        for _ in range(MINOR_PASSES):
             result = deconvolve(
                 residual=picture.residual, psf=picture.psf, facet_map=facet_map,
                 mask=picture.mask, norm=picture.norm, band_freq=data.band_freq,
-                band_weight=data.band_weight, options=self._clean_options(operators, picture),
+                band_weight=data.band_weight, options=options,
                 start_model=picture.model.cube() * picture.norm, threads=self.engine.threads,
                 progress=lambda *_: self.monitor.check(),
             )
@@ -220,10 +237,11 @@ class Imager:
             update = np.where(result.model != 0, result.model / norm, 0).astype(np.float32)
             cube = picture.model.cube() + update
             picture.model = PixelModel.from_cube(cube, picture.grid, data.band_freq)
-            operators.set_residual(picture.model)
-            picture.residual = operators.adjoint()
-            cycles.append(self._record_cycle(cycle, picture, data, result))
-        return cycles
+            count += result.n_components
+            if result.noise > STEADY_NOISE * noise or result.n_components == 0:
+                break
+            noise = result.noise
+        return replace(result, n_components=count)
 
     def _cycle_mask(self, picture: Picture, data) -> np.ndarray:
         """Where this cycle may clean: where the one before could, and what stands out now."""

@@ -152,7 +152,7 @@ class Solve:
 
         prior : what another set's figures say of it, with "freq" in Hz; None finds it anew
         """
-        job, solsdir = self.job, self.engine.solsdir
+        job, _solsdir = self.job, self.engine.solsdir
         key = self._key(s)
         kept = self._kept(s, key)
         if kept is not None:
