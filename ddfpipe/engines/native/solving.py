@@ -152,7 +152,7 @@ class Solve:
 
         prior : what another set's figures say of it, with "freq" in Hz; None finds it anew
         """
-        job, _solsdir = self.job, self.engine.solsdir
+        job = self.job
         key = self._key(s)
         kept = self._kept(s, key)
         if kept is not None:
@@ -200,7 +200,7 @@ class Solve:
             record = json.loads(note.read_text())
         except (OSError, ValueError):
             return None
-        paths = [Path(p) for p in record["paths"]]
+        paths = [note.parent / name for name in record["files"]]
         if record["key"] != key or not all(p.exists() for p in paths):
             return None
         return record["figures"], paths
@@ -332,7 +332,7 @@ class Solve:
             paths.append(save_weights(solsdir, cache.name, job.name, weights))
         figures = _figures(facts, flag)
         note = solve_note(solsdir, cache.name, job.name)
-        record = {"key": key, "figures": figures, "paths": [str(p) for p in paths]}
+        record = {"key": key, "figures": figures, "files": [path.name for path in paths]}
         atomic_write_json(note, record)
         self.monitor.message(
             f"{job.name} {cache.name}: {gains.shape[0]} x {gains.shape[1]} intervals of "
