@@ -222,7 +222,11 @@ class Imager:
         return cycles
 
     def _minor_cycles(self, operators, picture: Picture, facet_map) -> CleanResult:
-        """Deconvolve as long as the noise, which sidelobes raise at first, keeps falling."""
+        """Deconvolve; again while it was the noise that ended it and the noise has fallen since.
+
+        Sidelobes raise the noise at first.  Going on below `peak_factor` would only fit the
+        approximations of the PSF patches.
+        """
         data, options = operators.data, self._clean_options(operators, picture)
         noise, count = np.inf, 0
         for _ in range(MINOR_PASSES):
@@ -238,9 +242,12 @@ class Imager:
             cube = picture.model.cube() + update
             picture.model = PixelModel.from_cube(cube, picture.grid, data.band_freq)
             count += result.n_components
-            if result.noise > STEADY_NOISE * noise or result.n_components == 0:
+            by_noise = options.rms_factor * result.noise >= 0.999 * result.threshold
+            steady = result.noise > STEADY_NOISE * noise or result.n_components == 0
+            if steady or not by_noise:
                 break
-            noise = result.noise
+            floor = max(options.threshold, options.peak_factor * result.first_peak)
+            options, noise = replace(options, threshold=floor, peak_factor=0.0), result.noise
         return replace(result, n_components=count)
 
     def _cycle_mask(self, picture: Picture, data) -> np.ndarray:

@@ -60,17 +60,16 @@ def test_plain_fluxes_and_positions(plain_image):
     """Over the whole image; s0, s6 and s7 lie within 3 % of a facet's width of its border."""
     folder, _, sources = plain_image
     flux, offset = ratios(folder, sources)
-    assert np.abs(flux - 1).max() < 5e-3
-    assert offset.max() < 2e-3
+    assert np.abs(flux - 1).max() < 1e-3
+    assert offset.max() < 1e-3
 
 
 def test_plain_residual_is_small(plain_image):
     folder, result, sources = plain_image
     residual = product(folder, "image", "app_residual").plane()
     brightest = max(s.flux for s in sources)
-    # The path of a clean depends on last bits: 2 to 6 per mille of the brightest source remain.
-    assert np.abs(residual).max() < 1e-2 * brightest
-    assert residual.std() < 5e-4 * brightest
+    assert np.abs(residual).max() < 1e-3 * brightest
+    assert residual.std() < 1e-4 * brightest
     noises = [c["noise"] for c in result.details["cycles"]]
     assert noises[-1] < 0.2 * noises[0]
 
