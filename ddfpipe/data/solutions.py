@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddfpipe import naming
 from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.atomic import replace, temporary_name
 from ddfpipe.data.h5parm import read_h5parm, write_h5parm
@@ -47,7 +48,7 @@ def load_table(path: str | Path) -> GainTable:
 
 def solution_path(solsdir: str | Path, ms: str | Path, name: str) -> Path:
     """SOLSDIR/<ms>/killMS.<name>.sols.npz."""
-    return Path(solsdir) / Path(ms).name / f"killMS.{name}.sols.npz"
+    return naming.solution_file(Path(solsdir), ms, name)
 
 
 def h5parm_path(solsdir: str | Path, ms: str | Path, name: str) -> Path:
@@ -57,7 +58,7 @@ def h5parm_path(solsdir: str | Path, ms: str | Path, name: str) -> Path:
 
 def merged_path(directory: str | Path, name: str, start: float, kind: str) -> Path:
     """<directory>/<name>_<start>_<kind>.npz with kind "merged" or "smoothed"."""
-    return Path(directory) / f"{name}_{start:.2f}_{kind}.npz"
+    return Path(directory) / naming.merged_file(name, start, smooth=kind == "smoothed")
 
 
 def save_solution(table: GainTable, solsdir: str | Path, ms: str | Path, name: str) -> list[Path]:

@@ -230,17 +230,17 @@ class Imager:
         data, options = operators.data, self._clean_options(operators, picture)
         noise, count = np.inf, 0
         for _ in range(MINOR_PASSES):
+            before = picture.model.cube()
             result = deconvolve(
                 residual=picture.residual, psf=picture.psf, facet_map=facet_map,
                 mask=picture.mask, norm=picture.norm, band_freq=data.band_freq,
                 band_weight=data.band_weight, options=options,
-                start_model=picture.model.cube() * picture.norm, threads=self.engine.threads,
+                start_model=before * picture.norm, threads=self.engine.threads,
                 progress=lambda *_: self.monitor.check(),
             )
             norm = np.maximum(picture.norm, 1e-12)
             update = np.where(result.model != 0, result.model / norm, 0).astype(np.float32)
-            cube = picture.model.cube() + update
-            picture.model = PixelModel.from_cube(cube, picture.grid, data.band_freq)
+            picture.model = PixelModel.from_cube(before + update, picture.grid, data.band_freq)
             count += result.n_components
             by_noise = options.rms_factor * result.noise >= 0.999 * result.threshold
             steady = result.noise > STEADY_NOISE * noise or result.n_components == 0
