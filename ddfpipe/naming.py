@@ -42,6 +42,10 @@ IMAGE_SUFFIXES = {
     "tessel": ".tessel.reg",
     "model": ".model.npz",
     "facet_coord": ".facetCoord.txt",
+    "cube_app_restored": ".cube.app.restored.fits",
+    "cube_int_restored": ".cube.int.restored.fits",
+    "cube_dirty": ".cube.dirty.fits",
+    "cube_dirty_corr": ".cube.dirty.corr.fits",
 }
 """Kind of product -> what follows the root of the image."""
 

@@ -17,13 +17,17 @@ class VisSelection:
     """Which visibilities, seen through which corrections.
 
     `di` names the direction-independent solution set applied while reading (the column
-    DATA_DI_CORRECTED of the classic pipeline); `uv_km` keeps lo <= |uv| <= hi.
+    DATA_DI_CORRECTED of the classic pipeline); `uv_km` keeps lo <= |uv| <= hi.  Before these two,
+    in this order: `pre_di` names station phases of an earlier calibration that are applied first,
+    and `minus` the root of a model that is subtracted after them, as the beam alone shows it.
     """
 
     ms: tuple[Path, ...]
     column: str
     di: str | None = None
     uv_km: tuple[float, float] = (0.0, 1000.0)
+    pre_di: str | None = None
+    minus: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ class ImageJob:
         peak).
     external_mask: FITS mask of where to clean; auto_mask_sigma adds pixels above that many sigma.
     n_bands: sub-bands of the spectral deconvolution.
+    cubes: kinds of products ("dirty", "dirty_corr", "app_restored", "int_restored") also written
+        as cubes over the bands of `band_mode`, at one restoring beam.
+    band_mode: planes of the cubes: "equal" (`n_bands` equal parts of the frequency range),
+        "frequency" (one a distinct mean frequency of a measurement set), "channel".
+    stokes: "I", or several of I, Q, U, V (such as "QU"): dirty images of all of them, for which
+        major_cycles is 0 and start_model None.
     """
 
     name: str
@@ -79,16 +89,20 @@ class ImageJob:
     smooth_beam: bool = False
     decorrelation: bool = True
     n_bands: int = 2
+    cubes: tuple[str, ...] = ()
+    band_mode: str = "equal"
+    stokes: str = "I"
 
 
 @dataclass(frozen=True)
 class SolveJob:
     """Find gains.  One solution set `name` for every measurement set of `vis`.
 
-    kind: "DD" (scalar gains in the directions of `clusters`, KAFCA-like) or "DI" (one full Jones
-        matrix, CohJones-like).
+    kind: "DD" (scalar gains in the directions of `clusters`, KAFCA-like), "DI" (one full Jones
+        matrix, CohJones-like) or "phase" (one phase for each of a station's two hands).
     model: root of the image whose model predicts the visibilities; `model_gains` corrupt it (the
-        DI solve of an already direction-dependent sky).
+        DI solve of an already direction-dependent sky).  For "phase" it is the file of a list of
+        components (makesourcedb text), seen through the beam.
     dt_min: interval in minutes; None chooses it (DI only) from the signal to noise of the model.
     n_chan_sols: frequency intervals a measurement set; None is one (DD) or automatic (DI).
     uv_down_weight: weight of data shorter than uv_km[0] instead of a cut.
@@ -166,6 +180,8 @@ class ClusterJob:
 class ColumnsJob:
     """Write `columns` into measurement sets `ms`, made from their data column `column`.
 
+    pre_di, minus: what else is applied to the data; see `VisSelection`.
+
     columns: DATA_DI_CORRECTED (the data through solution set `di`), DD_PREDICT (the model of
         image `model` through `gains`, in the facets of `clusters`), IMAGING_WEIGHT (weights of
         the solve `weights_from`, zero where flagged or where `di` has no solution).  What none of
@@ -180,6 +196,34 @@ class ColumnsJob:
     gains: GainChoice | None = None
     clusters: Path | None = None
     weights_from: str | None = None
+    decorrelation: bool = True
+    pre_di: str | None = None
+    minus: str | None = None
+
+
+@dataclass(frozen=True)
+class SpectraJob:
+    """Dynamic spectra of the residuals of image `model` towards single positions.
+
+    positions: text with right ascension and declination in degrees on each line (see
+        `ddfpipe.data.positions`).
+    output: folder that the engine fills, see `ddfpipe.data.spectra`; a scratch folder, no product.
+    model, gains, clusters: of the image whose model is subtracted; the gains of the facet that
+        holds a position are taken out of its spectrum.
+    weights, weights_from: as for `ImageJob`, without robust weighting.
+    amplitudes: samples of stations whose gain amplitude lies outside this range are left out.
+    """
+
+    name: str
+    vis: VisSelection
+    positions: Path
+    output: Path
+    model: str
+    gains: GainChoice | None = None
+    clusters: Path | None = None
+    weights: str = "unit"
+    weights_from: str | None = None
+    amplitudes: tuple[float, float] = (0.1, 1.5)
     decorrelation: bool = True
 
 
@@ -247,6 +291,9 @@ class Engine(Protocol):
 
         The only verb that changes measurement sets, and it leaves all other columns alone.
         """
+
+    def spectra(self, job: SpectraJob, monitor: Monitor) -> Path:
+        """Dynamic spectra towards positions of a field, in Stokes I and V."""
 
     def clear_cache(self, ms: tuple[Path, ...]) -> None:
         """Forget what is cached of some measurement sets, and every cached image."""

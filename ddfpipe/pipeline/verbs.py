@@ -96,4 +96,5 @@ def image_marker_files(job: ImageJob) -> tuple[str, ...]:
     kinds = ["app_restored", "int_restored", "model"]
     if job.major_cycles == 0:
         kinds = ["dirty"] + (kinds if job.start_model else [])
+    kinds += [f"cube_{kind}" for kind in job.cubes]
     return tuple(image_product(job.name, kind) for kind in kinds)

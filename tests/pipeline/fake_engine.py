@@ -46,6 +46,7 @@ class FakeEngine:
         if job.major_cycles or job.start_model:
             kinds += ["app_restored", "int_restored", "app_model", "int_model", "app_residual",
                       "int_residual"]
+        kinds += [f"cube_{kind}" for kind in job.cubes]
         for kind in kinds:
             made.append(self._fits(image_product(job.name, kind), rng))
         for cycle in range(1, job.major_cycles + 1):

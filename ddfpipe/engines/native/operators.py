@@ -239,6 +239,15 @@ class Operators:
         ):
             pass
 
+    @property
+    def residual(self) -> list[np.ndarray] | None:
+        """What `adjoint` grids: (time, bl, chan) of each measurement set; None at first."""
+        return self._residual
+
+    def take_residual(self, residual: list[np.ndarray]) -> None:
+        """Make `residual` (as the property) what `adjoint` grids next."""
+        self._residual = residual
+
     # -- norms -----------------------------------------------------------------------------------
 
     def attenuation(self) -> np.ndarray:
