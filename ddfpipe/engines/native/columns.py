@@ -22,8 +22,9 @@ from .modelsky import model_predictor
 from .parallel import in_threads
 from .predictor import Predictor
 from .solveweights import load_weights
+from .subtraction import subtractor
 from .visibilities import (
-    Data, MSData, Scratch, assign_bands, corrector, drop_uncorrected, fill_weights,
+    Data, MSData, Scratch, assign_bands, drop_uncorrected, fill_weights, open_reader,
 )
 
 SCRATCH = "ddfpipe.scratch.columns"
@@ -100,15 +101,16 @@ class Columns:
         Flagged samples keep what the data column holds; good ones of stations without gains
         become NaN, which every program takes for flagged.
         """
-        table = solutions.load_solution(self.engine.solsdir, cache.name, self.job.di)
+        take = subtractor(self.engine, self.job.minus, self.job.decorrelation, self.monitor)
+        read = open_reader(cache, self.job, self.engine.solsdir, take)
         usable = scratch.array("usable", cache.weight.shape, np.float32)
         fill_weights(cache, EVERYWHERE, "unit", None, None, usable)
-        drop_uncorrected(cache, table, usable)
-        correct = corrector(cache, table)
+        for table in read.tables:
+            drop_uncorrected(cache, table, usable)
 
         def piece(t0: int, t1: int) -> np.ndarray:
             self.monitor.check()
-            vis = correct(slice(t0, t1))
+            vis = read(slice(t0, t1))
             vis[usable[t0:t1] == 0] = np.nan
             return vis
 
@@ -171,6 +173,6 @@ class Columns:
         factor = load_weights(solsdir, cache.name, job.weights_from)
         weight = scratch.array("weight", cache.weight.shape, np.float32)
         fill_weights(cache, EVERYWHERE, "imaging", factor, None, weight)
-        if job.di is not None:
-            drop_uncorrected(cache, solutions.load_solution(solsdir, cache.name, job.di), weight)
+        for name in filter(None, (job.pre_di, job.di)):
+            drop_uncorrected(cache, solutions.load_solution(solsdir, cache.name, name), weight)
         return export_column(cache, cache.ms_path, "IMAGING_WEIGHT", weight)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...data import solutions
 from ...data.images import SkyGrid, read_image
 from ...data.model import PixelModel, load_model
 from ..base import ImageJob, ImageResult
@@ -19,13 +18,17 @@ from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
 from ...naming import image_product
 from ...units import ARCSEC
+from .cubes import DIRTY_KINDS, RESTORED_KINDS, check_cubes, write_cubes
 from .facetmaps import make_maps
 from .gainfield import GainField, load_gains
 from .modelsky import sky_facets
 from .operators import Operators, briggs
-from .products import Writer, band_mean, middle_facet, write_products
+from .products import (
+    ATTENUATION_FLOOR, Writer, band_mean, middle_facet, restoring_beam, write_products,
+)
 from .solveweights import load_weights
 from .state import digest, gridding_key
+from .subtraction import subtractor
 from .visibilities import Scratch, open_data
 
 PSF_SIZES = (256, 1024)
@@ -90,14 +93,28 @@ class Imager:
 
     def run(self) -> ImageResult:
         """Make the image and its products."""
+        check_cubes(self.job)
         with Scratch(self.engine.cache_dir / f"ddfpipe.scratch.{self.job.name}") as scratch:
             operators = self._operators(scratch)
             picture = self._first_picture(operators)
             self._external = self._external_mask(picture.grid)
             self._writer = Writer(self.job, self.workdir, picture.grid, operators.data.mean_freq)
             dirty = band_mean(picture.residual, operators.data.band_weight)
+            self._cubes(operators, picture, DIRTY_KINDS)
             cycles = self._major_cycles(operators, picture)
+            self._cubes(operators, picture, RESTORED_KINDS)
             return write_products(self._writer, operators, picture, dirty, cycles)
+
+    def _cubes(self, operators, picture, kinds) -> None:
+        """Those of the job's cubes that are of `kinds`."""
+        wanted = [kind for kind in kinds if kind in self.job.cubes]
+        if not wanted:
+            return
+        psf = band_mean(picture.psf[middle_facet(operators.facets)], operators.data.band_weight)
+        self._writer.written += write_cubes(
+            self.engine, self._writer, operators, picture.model, wanted,
+            restoring_beam(self.job, psf, picture.grid.cell), ATTENUATION_FLOOR, self.monitor,
+        )
 
     # -- preparation -----------------------------------------------------------------------------
 
@@ -107,6 +124,7 @@ class Imager:
             job.vis, cache_dir=engine.cache_dir, solsdir=engine.solsdir, scratch=scratch,
             weights=job.weights, weights_from=job.weights_from, n_bands=job.n_bands,
             drop_international=engine.drop_international, monitor=self.monitor,
+            subtractor=subtractor(engine, job.vis.minus, job.decorrelation, self.monitor),
         )
         facets = job_facets(job, data.phase_centre, self.workdir)
         briggs(data, job.npix, facets.cell, job.robust, self.monitor)
@@ -132,10 +150,7 @@ class Imager:
         job, engine = self.job, self.engine
         caches = [s.cache for s in operators.data.sets]
         used = [t.gains for field in operators.gains for t in field.loaded.tables]
-        if job.vis.di:
-            used += [
-                solutions.load_solution(engine.solsdir, c.name, job.vis.di).gains for c in caches
-            ]
+        used += [s.reader.key() for s in operators.data.sets]
         if job.weights == "imaging":
             used += [load_weights(engine.solsdir, c.name, job.weights_from).factor for c in caches]
         fingerprints = [c.meta["fingerprint"] for c in caches]

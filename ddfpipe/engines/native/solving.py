@@ -31,6 +31,7 @@ from .parallel import in_threads
 from .predictor import Predictor
 from .solveweights import residual_weights, save_weights
 from .state import digest
+from .subtraction import subtractor
 from .visibilities import Data, MSData, Scratch, open_data
 
 MODEL_SHARE, MODEL_BYTES = 0.3, 4e9
@@ -77,6 +78,7 @@ class Solve:
                 job.vis, cache_dir=engine.cache_dir, solsdir=engine.solsdir, scratch=scratch,
                 weights="spectrum", drop_international=engine.drop_international,
                 monitor=self.monitor, uv_down_weight=job.uv_down_weight, n_bands=self._bands(),
+                subtractor=subtractor(engine, job.vis.minus, job.decorrelation, self.monitor),
             )
             self._apply_robust(data)
             sky = self._sky(data)
@@ -165,7 +167,7 @@ class Solve:
         for part, inside in self._chunks(s, sky, number):
             self.monitor.check()
             model = self._model(s, part, sky, gains)
-            vis = np.array(s.cache.vis[part] if job.kind == "DI" else s.vis[part])
+            vis = np.array(s.reader(part) if job.kind == "DI" else s.vis[part])
             weight = weights(part)
             for k in inside:
                 slots = np.flatnonzero(number[part] == k)
@@ -180,7 +182,7 @@ class Solve:
         """Key of everything that decides this measurement set's gains."""
         job, engine = self.job, self.engine
         model = load_model(engine.workdir / image_product(job.model, "model"))
-        names = [job.vis.di, job.evolve_from, *job.pre_apply]
+        names = [job.evolve_from, *job.pre_apply]
         names += job.model_gains.names if job.model_gains else ()
         used = [
             solutions.load_solution(engine.solsdir, s.cache.name, name).gains
@@ -188,7 +190,7 @@ class Solve:
         ]
         clusters = [engine.workdir / job.clusters] if job.clusters else []
         return digest(
-            asdict(job), s.cache.meta["fingerprint"], model.index, model.flux, engine.beam_model,
+            asdict(job), s.reader.key(), model.index, model.flux, engine.beam_model,
             *used, *clusters,
         )
 

@@ -1,7 +1,8 @@
 """The visibilities of a job as the native engine sees them: Stokes I, corrected, weighted, cached.
 
-Input measurement sets are only read.  Direction-independent corrections are applied while the
-Stokes-I copy is made, once for every solution set, so each later pass reads a third of the bytes.
+Input measurement sets are only read.  Direction-independent corrections and the subtraction of a
+model are applied while the Stokes-I copy is made, once for every solution set and model, so each
+later pass reads a third of the bytes.
 """
 
 from __future__ import annotations
@@ -59,6 +60,97 @@ class Scratch:
         self.close()
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What is taken out of the visibilities of a measurement set.
+
+    vis : (time, bl, chan) complex64 Jy, of both parallel hands
+    key : of what it was predicted from
+    """
+
+    vis: np.ndarray
+    key: str
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The four correlations of a measurement set as a `VisSelection` asks for them.
+
+    pre, di : tables applied first and last, or None; minus : what is taken out between the two
+    """
+
+    cache: VisCache
+    pre: GainTable | None = None
+    minus: Taken | None = None
+    di: GainTable | None = None
+
+    @property
+    def tables(self) -> list[GainTable]:
+        """The tables that are applied: a sample without any of them is of no use."""
+        return [table for table in (self.pre, self.di) if table is not None]
+
+    def __call__(self, part: slice) -> np.ndarray:
+        """(time, bl, chan, 4) complex64 Jy of a slice of time; zero without a correction."""
+        vis = np.ascontiguousarray(self.cache.vis[part])
+        if self.pre is not None:
+            vis = self._corrected(self.pre, part, vis)
+        if self.minus is not None:
+            vis = np.array(vis)
+            vis[..., [0, 3]] -= self.minus.vis[part][..., None]
+        return vis if self.di is None else self._corrected(self.di, part, vis)
+
+    def _corrected(self, table: GainTable, part: slice, vis: np.ndarray) -> np.ndarray:
+        cache, good = self.cache, np.empty_like(vis)
+        time_index, chan_index = interpolate_index(table, cache.time[part], cache.freq)
+        apply.correct(
+            vis, inverse_jones(table), time_index, chan_index, cache.ant1, cache.ant2, good
+        )
+        return good
+
+    def stokes_i(self, part: slice) -> np.ndarray:
+        """(time, bl, chan) complex64 Jy of a slice of time."""
+        if self.tables:
+            vis = self(part)
+            return 0.5 * (vis[..., 0] + vis[..., 3])
+        vis = self.cache.stokes_i(part.start, part.stop)
+        return vis if self.minus is None else vis - self.minus.vis[part]
+
+    def key(self) -> str:
+        """Key of what was read (path, column, stations, contents) and of all that was done to it."""
+        fingerprint = json.dumps(self.cache.meta["fingerprint"], sort_keys=True, default=str)
+        digest = hashlib.sha256(f"{self.cache.path.name} {fingerprint}".encode())
+        if self.minus is not None:
+            digest.update(f" minus {self.minus.key}".encode())
+        for name, table in (("pre", self.pre), ("di", self.di)):
+            if table is not None:
+                digest.update(f" {name} ".encode())
+                for array in (table.gains, table.flag, table.time_edges, table.freq_edges):
+                    digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def open_reader(cache: VisCache, selection, solsdir: Path, subtractor=None) -> Reader:
+    """The visibilities of a cache as a selection (or a ColumnsJob) asks for them.
+
+    subtractor : function of a cache to a `Taken`; needed where `selection.minus` is given
+
+    Raises
+    ------
+    SolveError : a table cannot be read
+    """
+    pre, di = (
+        solutions.load_solution(solsdir, cache.name, name) if name else None
+        for name in (selection.pre_di, selection.di)
+    )
+    minus = None
+    if selection.minus is not None:
+        if subtractor is None:
+            raise AssertionError(f"{cache.name} is to be read without {selection.minus}, but "
+                                 "nobody says how")
+        minus = subtractor(cache)
+    return Reader(cache, pre, minus, di)
+
+
 @dataclass
 class MSData:
     """One measurement set of a job.
@@ -66,12 +158,14 @@ class MSData:
     vis : (time, bl, chan) complex64, Stokes I in Jy
     weight : (time, bl, chan) float32, zero where flagged or outside the uv range
     band : (chan,) int, sub-band of each channel
+    reader : the four correlations behind `vis` (None where nobody asks for them)
     """
 
     cache: VisCache
     vis: np.ndarray
     weight: np.ndarray
     band: np.ndarray
+    reader: Reader | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -124,9 +218,11 @@ def assign_bands(freqs: list[np.ndarray], n_bands: int) -> list[np.ndarray]:
 
 def open_data(
     selection, *, cache_dir, solsdir, scratch, weights="unit", weights_from=None,
-    n_bands=1, uv_down_weight=None, drop_international=False, monitor=None,
+    n_bands=1, uv_down_weight=None, drop_international=False, monitor=None, subtractor=None,
 ) -> Data:
     """Open (building where needed) the caches of `selection` and weight its visibilities.
+
+    subtractor : see `open_reader`
 
     Raises
     ------
@@ -142,14 +238,14 @@ def open_data(
     bands = assign_bands([c.freq for c in caches], n_bands)
     sets = []
     for i, (cache, band) in enumerate(zip(caches, bands)):
-        table = solutions.load_solution(solsdir, cache.name, selection.di) if selection.di else None
-        vis = stokes_i(cache, table, cache_dir, monitor)
+        reader = open_reader(cache, selection, solsdir, subtractor)
+        vis = stokes_i(reader, cache_dir, monitor)
         weight = scratch.array(f"weight{i}", vis.shape, np.float32)
         factor = load_weights(solsdir, cache.name, weights_from) if weights == "imaging" else None
         fill_weights(cache, selection.uv_km, weights, factor, uv_down_weight, weight)
-        if table is not None:
+        for table in reader.tables:
             drop_uncorrected(cache, table, weight)
-        sets.append(MSData(cache, vis, weight, band))
+        sets.append(MSData(cache, vis, weight, band, reader))
     freq, total = _band_statistics(sets, max(b.max() for b in bands) + 1)
     if not np.any(total > 0):
         low, high = selection.uv_km
@@ -186,23 +282,43 @@ def _band_statistics(sets, n_bands):
     return moment / np.maximum(total, 1e-300), total
 
 
-def stokes_i(cache: VisCache, table: GainTable | None, cache_dir: Path, monitor=None):
-    """Memory-mapped (time, bl, chan) complex64 Stokes I of a cache, corrected by `table`.
+def stokes_i(reader: Reader, cache_dir: Path, monitor=None) -> np.ndarray:
+    """Memory-mapped (time, bl, chan) complex64 Stokes I of a reader's visibilities.
 
     Where a correction is missing or flagged the visibilities are zero; `drop_uncorrected` takes
     their weight away.
     """
-    key = _correction_key(cache, table)
+    def fill(out: np.ndarray) -> None:
+        for part in time_slices(reader.cache):
+            if monitor is not None:
+                monitor.check()
+            out[part] = reader.stokes_i(part)
+
+    return kept_array(reader.cache, reader.key(), cache_dir, fill)
+
+
+def kept_array(cache: VisCache, key: str, cache_dir: Path,
+               fill: Callable[[np.ndarray], None]) -> np.ndarray:
+    """Memory-mapped (time, bl, chan) complex64 array of a cache, made by `fill` where it is not yet.
+
+    It lies among the Stokes copies, which `clear_stokes` removes.
+    """
     folder = Path(cache_dir) / STOKES_FOLDER
     target = folder / f"{cache.name}.{key}.npy"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(".part")
         out = allocate(part, np.complex64, (cache.n_time, cache.n_bl, cache.n_chan))
-        _fill_stokes(cache, table, out, monitor)
+        fill(out)
         out.flush()
         part.rename(target)
     return np.load(target, mmap_mode="r")
+
+
+def time_slices(cache: VisCache) -> list[slice]:
+    """Slices of time whose four correlations fill about CHUNK_BYTES."""
+    step = max(1, int(CHUNK_BYTES / (32 * cache.n_bl * cache.n_chan)))
+    return [slice(t, min(t + step, cache.n_time)) for t in range(0, cache.n_time, step)]
 
 
 def drop_uncorrected(cache: VisCache, table: GainTable, weight: np.ndarray) -> None:
@@ -233,49 +349,6 @@ def clear_stokes(cache_dir: Path, ms) -> None:
     for path in ms:
         for file in folder.glob(f"{Path(path).name}.*"):
             file.unlink()
-
-
-def _correction_key(cache: VisCache, table: GainTable | None) -> str:
-    """Key of a Stokes-I copy: what was read (path, column, stations, contents), what corrected."""
-    fingerprint = json.dumps(cache.meta["fingerprint"], sort_keys=True, default=str)
-    digest = hashlib.sha256(f"{cache.path.name} {fingerprint}".encode())
-    if table is not None:
-        for array in (table.gains, table.flag, table.time_edges, table.freq_edges):
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _fill_stokes(cache, table, out, monitor) -> None:
-    step = max(1, int(CHUNK_BYTES / (32 * cache.n_bl * cache.n_chan)))
-    corrected = corrector(cache, table) if table is not None else None
-    for t in range(0, cache.n_time, step):
-        part = slice(t, min(t + step, cache.n_time))
-        if monitor is not None:
-            monitor.check()
-        if corrected is None:
-            out[part] = cache.stokes_i(part.start, part.stop)
-            continue
-        good = corrected(part)
-        out[part] = 0.5 * (good[..., 0] + good[..., 3])
-
-
-def corrector(cache: VisCache, table: GainTable) -> Callable[[slice], np.ndarray]:
-    """Function of a slice of time to its corrected visibilities (time, bl, chan, 4) complex64.
-
-    They are zero where a correction is missing or flagged.
-    """
-    inverse = inverse_jones(table)
-    time_index, chan_index = interpolate_index(table, cache.time, cache.freq)
-
-    def correct(part: slice) -> np.ndarray:
-        vis = np.ascontiguousarray(cache.vis[part])
-        good = np.empty_like(vis)
-        apply.correct(
-            vis, inverse, time_index[part], chan_index, cache.ant1, cache.ant2, good
-        )
-        return good
-
-    return correct
 
 
 def fill_weights(cache, uv_km, weights, factor, uv_down_weight, out) -> None:
