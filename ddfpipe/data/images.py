@@ -241,11 +241,11 @@ def write_image(
     return path
 
 
-def read_image(path: Path | str) -> FitsImage:
-    """Open a FITS image of two to four axes (any order of STOKES and FREQ).
+def image_layout(path: Path | str) -> tuple[fits.Header, int, str, tuple[int, ...]]:
+    """(header, offset of the first pixel in bytes, pixel type, shape) of a FITS image's first HDU.
 
-    Raises ImagingError when the file is missing, truncated, not an image, or not on a SIN grid
-    with square pixels, north up and east left.
+    Any projection, 2 to 4 axes; the shape is that of the numpy array.  Raises ImagingError when
+    the file is missing, truncated, or not an image of plain numbers.
     """
     from astropy.io import fits
 
@@ -274,7 +274,18 @@ def read_image(path: Path | str) -> FitsImage:
             f"{path}: truncated, {have} bytes where the header needs {need}. "
             "Delete it and make it again."
         )
-    data = np.memmap(path, dtype=dtype, mode="r", offset=info["datLoc"], shape=shape)
+    return header, info["datLoc"], dtype, shape
+
+
+def read_image(path: Path | str) -> FitsImage:
+    """Open a FITS image of two to four axes (any order of STOKES and FREQ).
+
+    Raises ImagingError when the file is missing, truncated, not an image, or not on a SIN grid
+    with square pixels, north up and east left.
+    """
+    path = Path(path)
+    header, offset, dtype, shape = image_layout(path)
+    data = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
     return FitsImage(path, grid_of_header(header, path), _four_axes(data, header, path),
                      _frequencies(header), _beam(header), str(header.get("BUNIT", "")), header)
 
