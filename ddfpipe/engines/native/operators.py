@@ -109,7 +109,7 @@ class Operators:
                  decorrelation: bool, threads: int, memory: float, monitor):
         self.data, self.facets, self.gains, self.maps = data, facets, gains, maps
         self.scratch, self.threads, self.monitor = scratch, threads, monitor
-        self.decorrelation = decorrelation
+        self.decorrelation, self.memory = decorrelation, memory
         self.limit = sample_limit(memory, threads, data.n_bands)
         self.norm = np.zeros((len(facets.facets), data.n_bands))
         self._residual = None
