@@ -22,6 +22,10 @@ EXTERNAL_MASK_DIFFUSE = "external_mask_diffuse.fits"
 EXTERNAL_MASK_EXTENDED = "external_mask_ext.fits"
 EXTERNAL_MASK_DEEP = "external_mask_ext-deep.fits"
 FINAL_IMAGE = "image_full_ampphase_di_m.NS"
+WIDE_IMAGE = "image_full_wide"
+WIDE_EXTERNAL_MASK = "wide_external_mask.fits"
+WIDE_OUTSIDE = "image_full_wide_outside"
+"""Root of the model of what lies outside the main field."""
 LOW_IMAGE = "image_full_low_m"
 SUMMARY = "summary.txt"
 REPORT = "report.html"
@@ -51,6 +55,9 @@ IMAGE_SUFFIXES = {
 
 NUMBERED_SUFFIXES = {"mask": ".mask{:02d}.fits", "residual": ".residual{:02d}.fits"}
 """Kind of product that each major cycle leaves -> what follows the root."""
+
+BAD_FACETS, IMAGE_CROP = "Badfacets.txt", "imcrop.txt"
+"""Lists that a person keeps beside the images: facets not to be used, size of the good part."""
 
 _NUMBERED = re.compile(r"^(?P<root>.+)\.(?P<kind>mask|residual)(?P<cycle>\d{2,})\.fits$")
 _SOLUTION = re.compile(r"^killMS\.(?P<name>.+)\.sols\.npz$")
@@ -147,6 +154,26 @@ def extended_masks(root: str) -> tuple[str, str]:
     return f"{root}-mask-low.fits", f"{root}-mask-high.fits"
 
 
+def catalogue_model(source: str) -> str:
+    """Sky model that was downloaded from `source` (GSM or TGSS) for redo_DI."""
+    return f"redo_DI_{source}.skymodel"
+
+
+def observation_of(ms: str | Path) -> str:
+    """Observation that a measurement set belongs to: its name up to the first underscore."""
+    return Path(ms).stem.split("_")[0]
+
+
+def spectra_folder(observation: str) -> str:
+    """Folder of the dynamic spectra of an observation."""
+    return f"DynSpecs_{observation}" if observation else "DynSpecs"
+
+
+def spectra_archive(observation: str) -> str:
+    """Archive of that folder."""
+    return f"{spectra_folder(observation)}.tgz"
+
+
 def log_name(stage: str) -> str:
     """Name of a stage's log."""
     return f"{stage}.log"
@@ -161,3 +188,37 @@ def parse_log_name(path: str | Path) -> str | None:
 def preview_name(product: str | Path) -> str:
     """Quick-look picture of a product."""
     return f"{PREVIEWS}/{Path(product).name}.png"
+
+
+def beside_image(image: str | Path, kind: str) -> str:
+    """Name of a map that belongs to a FITS image and lies beside it.
+
+    kind: "convolved" (to a larger beam), "facetnoise" (noise map), "scalefactors" (flux factors).
+    Raises KeyError for another.
+    """
+    suffix = {"convolved": "_convolved.fits", "facetnoise": "_facetnoise.fits",
+              "scalefactors": ".scalefactors.fits"}[kind]
+    return str(image).removesuffix(".fits") + suffix
+
+
+MOSAIC_PRODUCTS = {
+    "mosaic": "mosaic.fits",
+    "weights": "mosaic-weights.fits",
+    "coverage": "mosaic-coverage.fits",
+    "moc": "mosaic-moc.fits",
+    "preview": "mosaic.png",
+    "layout": "mosaic-header.txt",
+    "reproject": "reproject-{}.fits",
+    "weight": "weight-{}.fits",
+    "astroblank": "astroblank-{}.fits",
+}
+"""Kind of product of a mosaic -> its name; the last three are one a directory."""
+
+
+def mosaic_product(kind: str, root: str = "", band: int | None = None, field: str = "") -> str:
+    """``[band<n>-][<root>-]mosaic.fits`` and the like; `field` is the name of a directory.
+
+    Raises KeyError for a kind that does not exist.
+    """
+    prefix = ("" if band is None else f"band{band}-") + (f"{root}-" if root else "")
+    return prefix + MOSAIC_PRODUCTS[kind].format(field)
