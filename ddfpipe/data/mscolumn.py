@@ -5,25 +5,21 @@ Nothing else in the package changes a measurement set; this is for `write_column
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddfpipe.data.fingerprint import own_change
+from ddfpipe.data.gridrows import GridRows, Values, require_same_grid
 from ddfpipe.data.ms import MSInfo, open_table, read_metadata, row_blocks
-from ddfpipe.data.visbuild import channel_order, read_row_map, rows_per_block
+from ddfpipe.data.visbuild import rows_per_block
 from ddfpipe.data.viscache import VisCache, require_column
-from ddfpipe.data.visgrid import RowMap, from_linear, swap_stations
 from ddfpipe.errors import DataError, ResourceError
 
 OBSERVED = ("DATA", "FLAG", "WEIGHT_SPECTRUM", "WEIGHT", "UVW", "SIGMA")
 STATE = "DDFPIPE_STATE"
 """Keyword of a written column: "incomplete" while it is being written, then "complete"."""
-
-Values = np.ndarray | Callable[[int, int], np.ndarray]
 
 
 def export_column(cache: VisCache, ms_path: str | Path, column: str, values: Values,
@@ -43,25 +39,21 @@ def export_column(cache: VisCache, ms_path: str | Path, column: str, values: Val
     if column in OBSERVED or column == cache.column:
         raise DataError(f"{ms_path}: column {column} holds observed data and is never "
                         "overwritten; choose another name")
-    _require_same_grid(cache, info)
+    require_same_grid(cache, info)
     if unused is not None:
         require_column(info, unused)
-    piece = values if callable(values) else lambda t0, t1: values[t0:t1]
-    is_vis = np.ndim(piece(0, 1)) == 4
+    first = values(0, 1) if callable(values) else values[0:1]
+    is_vis = np.ndim(first) == 4
     if unused is not None and not is_vis:
         raise DataError(f"{ms_path}: {column} is no column of visibilities, so nothing of "
                         f"{unused} can stand in it")
     try:
         with own_change(info.path), open_table(info.path, readonly=False) as main:
-            rows = read_row_map(main, info, bool(cache.meta["drop_international"]))
-            if not (np.array_equal(rows.ant1, cache.ant1)
-                    and np.array_equal(rows.ant2, cache.ant2)):
-                raise DataError(f"{ms_path}: has other baselines than {cache.ms_path}")
+            rows = GridRows.of(cache, main, info, values, is_vis, unused)
             _add_column(main, info, column, is_vis)
             main.putcolkeyword(column, STATE, "incomplete")
             main.flush()
-            writer = _Writer(main, info, column, rows, piece, is_vis)
-            filled = writer.write(unused, cache.weight)
+            filled = _write(main, info, column, rows)
             main.putcolkeyword(column, STATE, "complete")
     except OSError as error:
         raise ResourceError(f"{ms_path}: cannot be written ({error.strerror or error}); check "
@@ -72,15 +64,6 @@ def export_column(cache: VisCache, ms_path: str | Path, column: str, values: Val
                                 f"({error.__cause__}); check permissions and space") from error
         raise
     return filled
-
-
-def _require_same_grid(cache: VisCache, info: MSInfo) -> None:
-    same = (info.n_time == cache.n_time and info.n_chan == cache.n_chan
-            and np.allclose(info.times, cache.time, rtol=0, atol=0.25 * cache.interval)
-            and np.allclose(np.sort(info.freqs), cache.freq, rtol=1e-9))
-    if not same:
-        raise DataError(f"{info.path}: its times or channels differ from those of "
-                        f"{cache.ms_path}; only that set or a copy of it can take the column")
 
 
 def _add_column(main: Any, info: MSInfo, column: str, is_vis: bool) -> None:
@@ -105,51 +88,10 @@ def _add_column(main: Any, info: MSInfo, column: str, is_vis: bool) -> None:
     main.addcols(desc, manager, addtoparent=False)
 
 
-@dataclass(frozen=True, eq=False)
-class _Writer:
-    """Brings pieces of the grid to the rows of an open main table."""
-
-    main: Any
-    info: MSInfo
-    column: str
-    rows: RowMap
-    piece: Callable[[int, int], np.ndarray]
-    is_vis: bool
-
-    def write(self, unused: str | None, weight: np.ndarray) -> int:
-        """Fill every row of the column; returns how many of them lie on the grid."""
-        info, rows = self.info, self.rows
-        filled = 0
-        for start, count in row_blocks(info.n_rows, rows_per_block(info)):
-            block = slice(start, start + count)
-            out = self._block(block, self.piece, (4,) if self.is_vis else ())
-            if self.is_vis:
-                swap_stations(out, rows.swap[block])
-                out = from_linear(out, info.corr_types)
-            if unused is not None:
-                other = self._block(block, lambda t0, t1: weight[t0:t1], ()) == 0
-                out[other] = self.main.getcol(unused, start, count)[other]
-            self.main.putcol(self.column, out, start, count)
-            filled += int(np.count_nonzero(rows.bl[block] >= 0))
-        return filled
-
-    def _block(self, block: slice, piece: Callable[[int, int], np.ndarray],
-               corr: tuple[int, ...]) -> np.ndarray:
-        """(rows, n_chan, *corr) of a block of rows, zero off the grid, channels as stored."""
-        info, rows = self.info, self.rows
-        back = np.argsort(channel_order(info))
-        slot, bl = rows.slot[block], rows.bl[block]
-        use = np.flatnonzero(bl >= 0)
-        out = np.zeros((len(bl), info.n_chan, *corr), np.complex64 if corr else np.float32)
-        for t0, t1 in _slot_pieces(slot[use], info, rows):
-            here = use[(slot[use] >= t0) & (slot[use] < t1)]
-            out[here] = np.asarray(piece(t0, t1))[slot[here] - t0, bl[here]][:, back]
-        return out
-
-
-def _slot_pieces(slot: np.ndarray, info: MSInfo, rows: RowMap) -> list[tuple[int, int]]:
-    """Ranges of slots, few enough to hold, that cover those in `slot`."""
-    step = max(1, rows_per_block(info) // max(1, rows.present.shape[1]))
-    groups = np.unique(slot // step)
-    n_time = rows.present.shape[0]
-    return [(int(g) * step, min(n_time, (int(g) + 1) * step)) for g in groups]
+def _write(main: Any, info: MSInfo, column: str, rows: GridRows) -> int:
+    """Fill every row of the column; returns how many of them lie on the grid."""
+    filled = 0
+    for start, count in row_blocks(info.n_rows, rows_per_block(info)):
+        main.putcol(column, rows.read(start, count), start, count)
+        filled += rows.on_grid(start, count)
+    return filled
