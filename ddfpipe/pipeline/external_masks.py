@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 MILLIJANSKY = 1e-3
-CENTRAL_PIXELS = 1000
-"""Side of the central square that gives the noise of an image as a whole."""
 
 
 def draw(context: Context, job: ExternalMaskJob) -> StageResult:
@@ -68,6 +66,7 @@ def extended(context: Context, job: ExtendedMaskJob) -> StageResult:
     from ddfpipe.data.images import read_image
     from ddfpipe.data.masks import read_mask
     from ddfpipe.imaging.mask import find_islands, threshold_mask
+    from ddfpipe.products.facetnoise import central_noise, facet_noise
 
     home = context.workdir
     image, template = read_image(home / job.image), read_image(home / job.template)
@@ -82,45 +81,6 @@ def extended(context: Context, job: ExtendedMaskJob) -> StageResult:
     _write(context, job.high, read_mask(home / job.low, template.grid), template)
     figures = {"islands": int(kept.sum()), **low.figures}
     return StageResult(figures, context.relative([job.low, job.high]))
-
-
-def central_noise(plane: "np.ndarray") -> float:
-    """Noise of the central part of an image (y, x), in its unit."""
-    from ddfpipe.imaging.noise import robust_noise
-
-    rows, columns = (
-        slice(max(0, (n - CENTRAL_PIXELS) // 2), (n + CENTRAL_PIXELS) // 2) for n in plane.shape
-    )
-    return robust_noise(plane[rows, columns])
-
-
-def facet_noise(plane: "np.ndarray", grid: Any, facets: Path) -> "np.ndarray":
-    """(y, x) noise map with one value a facet; that of the whole image outside the facets."""
-    import numpy as np
-    from matplotlib.path import Path as Outline
-
-    from ddfpipe.data.regions import read_tessel
-    from ddfpipe.imaging.noise import robust_noise
-
-    noise = np.full(plane.shape, robust_noise(plane), np.float32)
-    for facet in read_tessel(facets):
-        y, x = grid.pixel_of(facet.polygon[:, 0], facet.polygon[:, 1])
-        rows = _clip(y, plane.shape[0])
-        columns = _clip(x, plane.shape[1])
-        yy, xx = np.mgrid[rows, columns]
-        inside = Outline(np.column_stack([x, y])).contains_points(
-            np.column_stack([xx.ravel(), yy.ravel()])
-        ).reshape(yy.shape)
-        value = robust_noise(plane[rows, columns][inside]) if inside.any() else np.nan
-        if np.isfinite(value):
-            noise[rows, columns][inside] = value
-    return noise
-
-
-def _clip(values: "np.ndarray", size: int) -> slice:
-    """Pixels of an axis of `size` between the smallest and the largest of `values`."""
-    low, high = int(values.min()), int(values.max()) + 2
-    return slice(min(max(low, 0), size), max(0, min(high, size)))
 
 
 def _write(context: Context, output: Path, mask: "np.ndarray", like: Any) -> StageResult:

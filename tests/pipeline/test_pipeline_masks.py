@@ -12,6 +12,7 @@ from ddfpipe.data.regions import FacetOutline, write_tessel
 from ddfpipe.pipeline import external_masks
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.jobs import ExtendedMaskJob, ExternalMaskJob, MergeMasksJob
+from ddfpipe.products.facetnoise import central_noise, facet_noise
 from ddfpipe.units import ARCSEC, DEGREE
 
 LOW = SkyGrid(1.0, 0.9, 300, 300, 12 * ARCSEC)
@@ -69,7 +70,7 @@ def test_one_noise_a_facet(context, tmp_path):
         centre = tuple(float(v) for v in LOW.radec(*LOW.lm(150, (x0 + x1) / 2)))
         outlines.append(FacetOutline(name, centre, np.stack([ra, dec], axis=1)))
     write_tessel(tmp_path / "facets.tessel.reg", outlines)
-    noise = external_masks.facet_noise(data.astype(np.float32), LOW, tmp_path / "facets.tessel.reg")
+    noise = facet_noise(data.astype(np.float32), LOW, tmp_path / "facets.tessel.reg")
     assert noise[150, 40] == pytest.approx(1.0, rel=0.05)
     assert noise[150, 260] == pytest.approx(10.0, rel=0.05)
 
@@ -77,7 +78,7 @@ def test_one_noise_a_facet(context, tmp_path):
 def test_noise_of_the_centre_ignores_the_edges():
     plane = np.random.default_rng(6).normal(0, 1, (1400, 1400)).astype(np.float32)
     plane[:150] *= 100
-    assert external_masks.central_noise(plane) == pytest.approx(1.0, rel=0.02)
+    assert central_noise(plane) == pytest.approx(1.0, rel=0.02)
 
 
 def test_known_sources_regions_and_masks_are_drawn_and_merged(context, tmp_path):
