@@ -6,6 +6,9 @@
 simulates FOLDER/field (kept if it is there), runs `pipeline.py` in FOLDER/run (finished stages are
 kept), images the noise alone and the field without any error with the very weights, facets and mask
 of the final image, and writes FOLDER/figures.json.  --quick takes the small preset `example`.
+
+Among the sources of the preset lie INJECTED ones too faint for any mask of the run.  No model ever
+holds them, so the part of their flux that is left tells what calibration does to the unknown sky.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from known_phases import phases
 
 CONFIG = """\
 [data]
@@ -47,6 +51,8 @@ clearcache = False
 clearcache_end = False
 """
 FINAL = "image_full_ampphase_di_m.NS"
+INJECTED, INJECTED_SIGMA = 300, 3.2
+"""Number of faint sources, and their flux over the noise of the final image."""
 DI_IMAGE = "image_dirin_SSD_m_c_di_m"
 
 
@@ -55,7 +61,10 @@ def prepare(folder: Path, preset: str, imsize: int, ndir: int) -> tuple[Path, Pa
     scripts = Path(__file__).resolve().parents[2] / "scripts"
     field, run = folder / "field", folder / "run"
     if not (field / "big-mslist.txt").exists():
-        command = [sys.executable, scripts / "simulate.py", "--config", preset, "--output", field]
+        field.mkdir(parents=True, exist_ok=True)
+        write_sky(preset, field / "sky.skymodel")
+        command = [sys.executable, scripts / "simulate.py", "--config", preset, "--output", field,
+                   "--set", f"sky.model={field / 'sky.skymodel'}"]
         subprocess.run(command, check=True)
     run.mkdir(parents=True, exist_ok=True)
     (run / "field.cfg").write_text(CONFIG.format(field=field, imsize=imsize, ndir=ndir))
@@ -63,6 +72,30 @@ def prepare(folder: Path, preset: str, imsize: int, ndir: int) -> tuple[Path, Pa
     subprocess.run([sys.executable, scripts / "pipeline.py", "field.cfg"], cwd=run, check=True)
     print(f"pipeline: {time.time() - start:.0f} s in this call")
     return field, run
+
+
+def write_sky(preset: str, path: Path) -> None:
+    """The sky of a preset and the injected sources, called f0000 and so on, as a sky model."""
+    from ddfpipe.simulate.run import make_layout, make_sky
+    from ddfpipe.simulate.sky import Source, radec_of, write_skymodel
+    from ddfpipe.simulate.spec import load_spec
+    from ddfpipe.units import DEGREE
+
+    spec = load_spec(preset)
+    layout = make_layout(spec)[0]
+    sources = make_sky(spec, layout)
+    obs = spec.observation
+    n_ant = obs.core_fields + obs.remote_stations
+    samples = obs.blocks * obs.slots * obs.n_ms * obs.channels * n_ant * (n_ant - 1)
+    # Robust weights and flags cost more than half of the sensitivity.
+    flux = float(INJECTED_SIGMA * 2.3 * spec.noise.sample_jy / np.sqrt(samples))
+    rng = np.random.default_rng(spec.seed + 1)
+    for k in range(INJECTED):
+        radius = np.sin(spec.sky.radius_deg * DEGREE * np.sqrt(rng.uniform()))
+        angle = rng.uniform(0, 2 * np.pi)
+        ra, dec = radec_of(radius * np.sin(angle), radius * np.cos(angle), layout.ra0, layout.dec0)
+        sources.append(Source(f"f{k:04d}", float(ra), float(dec), flux, (-0.75,), 144e6))
+    write_skymodel(sources, path)
 
 
 def companions(run: Path) -> None:
@@ -130,6 +163,8 @@ def fluxes(run: Path, field: Path) -> dict:
     half = int(round(1.5 * final.beam[0] / grid.cell))
     rows = []
     for i, (y, x) in enumerate(places):
+        if sky.name[i].startswith("f"):
+            continue
         ok = np.isfinite(y) and min(y, x) > 40 and max(y, x) < grid.nx - 41
         near = np.hypot(*(places - places[i]).T) < 6 * half
         near[i] = False
@@ -157,6 +192,29 @@ def centroid(plane, place, half: int) -> tuple[float, float]:
     total = box.sum()
     return (float((box.sum(1) * at).sum() / total + y - place[0]),
             float((box.sum(0) * at).sum() / total + x - place[1]))
+
+
+def survival(run: Path, field: Path) -> dict:
+    """Part of the flux of the injected sources that calibration has left, by comparing their mean
+    peak with that in the error-free companion (same noise, same weights); and its error."""
+    from ddfpipe.data.images import read_image
+    from ddfpipe.data.skymodel import read_skymodel
+
+    final, clean = (
+        read_image(run / f"{n}.app.restored.fits") for n in (FINAL, "companion_clean")
+    )
+    noise = read_image(run / "companion_noise.app.residual.fits")
+    sky = read_skymodel(field / "truth.skymodel")
+    y, x = final.grid.pixel_of(sky.ra, sky.dec)
+    faint = np.array([name.startswith("f") for name in sky.name])
+    far = np.array([np.hypot(y[~faint] - b, x[~faint] - a).min() > 20 for a, b in zip(x, y)])
+    use = np.flatnonzero(faint & far)
+    at = np.rint(y[use]).astype(int), np.rint(x[use]).astype(int)
+    level = [image.plane()[at].astype(float) for image in (final, clean, noise)]
+    ratio = float(level[0].mean() / level[1].mean())
+    spread = (level[0] - ratio * level[1]).std() / np.sqrt(len(use)) / level[1].mean()
+    return {"injected": len(use), "survival": ratio, "survival_error": float(spread),
+            "injected_over_noise": float(level[1].mean() / level[2].std())}
 
 
 def artefacts(run: Path, field: Path) -> dict:
@@ -198,7 +256,8 @@ def main() -> None:
     field, run = prepare(words.folder.resolve(), preset, imsize, ndir)
     os.chdir(run)
     companions(run)
-    figures = fluxes(run, field) | artefacts(run, field)
+    figures = fluxes(run, field) | survival(run, field) | artefacts(run, field)
+    figures |= phases(run, field, ("DDS3_full",), "DIS2_full")
     (field.parent / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 
