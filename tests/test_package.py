@@ -80,7 +80,7 @@ def test_the_readme_says_what_is_not_there_yet():
 
     words = ["--data-mslist=x", "--control-bootstrap=True", "--control-polcubes=True",
              "--control-stokesv=True", "--control-spectral_restored=True",
-             "--control-msss_mode=True", "--control-redo_DI=True", "--image-do_wide=True",
+             "--control-msss_mode=True", 
              "--offsets-method=pslocal", "--spectra-do_dynspec=True",
              "--compression-compress_ms=True"]
     spoken = {"bootstrap": "`bootstrap`", "polcubes": "Stokes Q and U cubes",

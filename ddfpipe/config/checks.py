@@ -24,9 +24,9 @@ AVAILABLE_ENGINES = ("native",)
 
 
 def expand_catalogues(cfg: Config, environ: Mapping[str, str]) -> tuple[Config, list[Finding]]:
-    """`$$` in [masking] tgss and [bootstrap] catalogues replaced by DDF_PIPELINE_CATALOGS.
+    """`$$` in the names of catalogues replaced by DDF_PIPELINE_CATALOGS.
 
-    An unset variable is a finding, but for bootstrap catalogues that are not going to be used.
+    An unset variable is a finding, but for catalogues that are not going to be used.
     """
     findings: list[Finding] = []
     folder = environ.get(CATALOGS)
@@ -49,6 +49,10 @@ def expand_catalogues(cfg: Config, environ: Mapping[str, str]) -> tuple[Config, 
         cfg = replace(
             cfg, masking=replace(cfg.masking, tgss=expand(tgss, "masking.tgss", True))
         )
+    targets = cfg.spectra.catalogue
+    if targets is not None:
+        targets = expand(targets, "spectra.catalogue", cfg.spectra.do_dynspec)
+        cfg = replace(cfg, spectra=replace(cfg.spectra, catalogue=targets))
     if cfg.bootstrap.catalogues is not None:
         paths = tuple(
             expand(path, "bootstrap.catalogues", cfg.control.bootstrap)
@@ -68,6 +72,10 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
         ("inputmodel.skymodel", cfg.inputmodel.skymodel),
         ("inputmodel.basemaskname", cfg.inputmodel.basemaskname),
     ]
+    if cfg.spectra.do_dynspec:
+        wanted.append(("spectra.catalogue", cfg.spectra.catalogue))
+    if cfg.control.redo_DI:
+        wanted.append(("control.redo_DI_model", cfg.control.redo_DI_model))
     if cfg.control.bootstrap:
         wanted += [("bootstrap.catalogues", path) for path in cfg.bootstrap.catalogues or ()]
     for key, path in wanted:
@@ -79,7 +87,7 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
 def contradictions(cfg: Config) -> Iterator[Finding]:
     """Options that do not go together."""
     for check in (_data, _engine, _final_beam, _uv_ranges, _low_resolution, _bootstrap_lists,
-                  _sky_models):
+                  _sky_models, _wide_field):
         yield from check(cfg)
 
 
@@ -108,8 +116,16 @@ def advice(cfg: Config) -> list[str]:
     if image.final_psf_pa_deg is not None and image.final_psf_minor_arcsec is None:
         notes.append("[image] final_psf_pa_deg has no effect without final_psf_minor_arcsec")
     usual = default_of(Image, "splitisland_size")
-    if not image.use_splitisland and image.splitisland_size != usual:
+    if image.use_splitisland and cfg.machine.engine == "native":
+        notes.append("[image] use_splitisland has no effect with the native engine, whose clean "
+                     "works on pixels and never collects them into islands; a large source costs "
+                     "it no more than many small ones")
+    elif image.splitisland_size != usual:
         notes.append("[image] splitisland_size has no effect without use_splitisland=True")
+    if cfg.spectra.catalogue is not None and not cfg.spectra.do_dynspec:
+        notes.append("[spectra] catalogue has no effect without do_dynspec=True")
+    if cfg.control.redo_DI_model is not None and not cfg.control.redo_DI:
+        notes.append("[control] redo_DI_model has no effect without redo_DI=True")
     if cfg.control.exitafter == "cleanup" and cfg.control.redofrom is None:
         notes.append("[control] exitafter=cleanup has no effect without redofrom")
     if cfg.masking.extended_size is not None and not cfg.control.bootstrap:
@@ -197,6 +213,23 @@ def _sky_models(cfg: Config) -> Iterator[Finding]:
     if cfg.inputmodel.skymodel is not None and cfg.inputmodel.basedicomodel is not None:
         yield ("inputmodel.skymodel", "inputmodel.basedicomodel"), (
             "both are starting models; give one of them"
+        )
+
+
+def _wide_field(cfg: Config) -> Iterator[Finding]:
+    """The wide field must be there, and wider than the main one."""
+    image = cfg.image
+    if not image.do_wide:
+        return
+    if cfg.data.full_mslist is None:
+        yield ("image.do_wide", "data.full_mslist"), (
+            "do_wide subtracts from the measurement sets of full_mslist, which is not given"
+        )
+    wide, main = image.wide_imsize * image.wide_cell, image.imsize * image.cellsize
+    if wide <= main:
+        yield ("image.wide_imsize", "image.wide_cell"), (
+            f"the wide image ({wide / 3600:.2f} deg) must reach beyond the main image "
+            f"({main / 3600:.2f} deg)"
         )
 
 

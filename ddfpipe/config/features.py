@@ -14,12 +14,9 @@ def unavailable(cfg: Config) -> list[str]:
         "[control] stokesv (Stokes V images)": control.stokesv,
         "[control] spectral_restored (images of single bands)": control.spectral_restored,
         "[control] msss_mode (one channel per frequency)": control.msss_mode,
-        "[control] redo_DI (calibration on a downloaded sky model)": control.redo_DI,
         "[control] remove_columns (columns of earlier runs)": control.remove_columns,
         "[control] write_columns=SCALED_DATA (data on the bootstrapped flux scale)":
             "SCALED_DATA" in control.write_columns,
-        "[image] use_splitisland (splitting of large islands)": cfg.image.use_splitisland,
-        "[image] do_wide (subtraction of the wide field)": cfg.image.do_wide,
         "[offsets] method (astrometry)": cfg.offsets.method is not None,
         "[spectra] do_dynspec (dynamic spectra)": cfg.spectra.do_dynspec,
         "[compression] compress_polcubes (fpack)": compression.compress_polcubes,

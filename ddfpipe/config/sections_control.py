@@ -53,7 +53,11 @@ class Control:
         "bool", False, "Before all else calibrate phases on a catalogue sky model."
     )
     redo_DI_type: str = option(
-        "str", "GSM", "Source of that sky model.", choices=("GSM", "TGSS")
+        "str", "GSM", "Server that is asked for that sky model.", choices=("GSM", "TGSS")
+    )
+    redo_DI_model: str | None = option(
+        "str", None, "Sky model of that calibration (makesourcedb text); None asks the server.",
+        nullable=True, ours=True,
     )
     beam_at: str = option(
         "str", "facet", "Where the beam is evaluated: facet centre or direction of its "
@@ -131,6 +135,15 @@ class Spectra:
 
     do_dynspec: bool = option("bool", False, "Make dynamic spectra.")
     bright_threshold: float = option(
-        "float", 1.0, "Peak flux from which sources of the offsets catalogue are targets.",
-        unit="Jy", low=0,
+        "float", 1.0, "Peak flux, apparent and true, from which compact sources of the final image "
+        "are targets too.", unit="Jy", low=0,
+    )
+    catalogue: str | None = option(
+        "str", None, "Targets: FITS table with RA and DEC in degrees, or text with a right "
+        "ascension, a declination and if you like a name on each line; $$ stands for "
+        "DDF_PIPELINE_CATALOGS.", nullable=True, ours=True,
+    )
+    radius: float = option(
+        "float", 2.0, "Targets and the positions that measure the noise lie within this distance "
+        "from the phase centre.", unit="deg", above=0, ours=True,
     )

@@ -97,7 +97,7 @@ class Image:
         "is the usual three bands.", unit="MHz", element="float", above=0,
     )
     use_splitisland: bool = option(
-        "bool", False, "Split large islands of emission when deconvolving."
+        "bool", False, "Split large islands of emission when deconvolving; external engines only."
     )
     splitisland_size: float = option(
         "float", 100.0, "Largest island then left whole; external engines only.", unit="pixels",

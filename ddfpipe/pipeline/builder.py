@@ -20,7 +20,8 @@ from ddfpipe.engines.base import (
 from ddfpipe.errors import ConfigError
 from ddfpipe.pipeline import external_masks, verbs
 from ddfpipe.pipeline.jobs import (
-    ExtendedMaskJob, ExternalMaskJob, MaskModelJob, MergeMasksJob, StartModelJob,
+    DownloadModelJob, ExtendedMaskJob, ExternalMaskJob, MaskModelJob, MergeMasksJob,
+    OutsideModelJob, StartModelJob,
 )
 from ddfpipe.pipeline.settings import Settings
 from ddfpipe.pipeline.stage import Recipe, Stage
@@ -36,24 +37,27 @@ class Data:
     """Visibilities as a part of the recipe sees them.
 
     di: direction-independent solutions applied while reading.  weights_from: the latest solve
-    that estimated imaging weights.
+    that estimated imaging weights.  pre_di, minus: what the preliminaries have left to be applied
+    to all data, see `VisSelection`.
     """
 
     ms: tuple[Path, ...]
     column: str
     di: str | None = None
     weights_from: str | None = None
+    pre_di: str | None = None
+    minus: str | None = None
 
     def select(self, uv_km: tuple[float, float]) -> VisSelection:
         """The visibilities within a range of baselines."""
-        return VisSelection(self.ms, self.column, self.di, uv_km)
+        return VisSelection(self.ms, self.column, self.di, uv_km, self.pre_di, self.minus)
 
     def corrected(self, di: str) -> "Data":
         """The same data through direction-independent solutions."""
         return replace(self, di=di)
 
     def uncorrected(self) -> "Data":
-        """The same data as they came."""
+        """The same data as the preliminaries left them."""
         return replace(self, di=None)
 
     def weighted(self, solve: str) -> "Data":
@@ -112,6 +116,17 @@ class Builder:
         """Stage that makes a model from a list of components."""
         makes = (naming.image_product(job.output, "model"),)
         self._add("start_model", job, verbs.start_model, makes, provides=[job.output])
+        return job.output
+
+    def outside_model(self, job: OutsideModelJob) -> str:
+        """Stage that keeps the model outside a square."""
+        makes = (naming.image_product(job.output, "model"),)
+        self._add(job.output, job, verbs.outside_model, makes, provides=[job.output])
+        return job.output
+
+    def download_model(self, job: DownloadModelJob) -> Path:
+        """Stage that asks a server for a list of components."""
+        self._add(Path(job.output).stem, job, verbs.download_model, (str(job.output),))
         return job.output
 
     def cluster(self, job: ClusterJob) -> Path:
@@ -222,18 +237,23 @@ def references_of(job: Any) -> References:
     """What a job reads, whoever made it."""
     if isinstance(job, ImageJob):
         return References(
-            _given(job.start_model, job.reuse),
-            _given(job.vis.di, job.weights_from, *_gains(job.gains)),
+            _given(job.start_model, job.reuse, job.vis.minus),
+            _given(job.vis.pre_di, job.vis.di, job.weights_from, *_gains(job.gains)),
             _given(job.clusters, job.external_mask), job.vis.ms, data=True,
         )
     if isinstance(job, SolveJob):
-        sets = (job.vis.di, *_gains(job.model_gains), *job.pre_apply, job.evolve_from)
+        sets = (
+            job.vis.pre_di, job.vis.di, *_gains(job.model_gains), *job.pre_apply, job.evolve_from
+        )
+        listed = job.kind == "phase"
         return References(
-            (job.model,), _given(*sets), _given(job.clusters), job.vis.ms, data=True
+            _given(None if listed else job.model, job.vis.minus), _given(*sets),
+            _given(Path(job.model) if listed else None, job.clusters), job.vis.ms, data=True,
         )
     if isinstance(job, ColumnsJob):
         return References(
-            _given(job.model), _given(job.di, job.weights_from, *_gains(job.gains)),
+            _given(job.model, job.minus),
+            _given(job.pre_di, job.di, job.weights_from, *_gains(job.gains)),
             _given(job.clusters), job.ms, data=True,
         )
     if isinstance(job, SmoothJob):
@@ -244,6 +264,10 @@ def references_of(job: Any) -> References:
         return References((job.image,), files=_given(job.avoid_mask))
     if isinstance(job, MaskModelJob):
         return References((job.image,), files=(job.mask,))
+    if isinstance(job, OutsideModelJob):
+        return References((job.image,))
+    if isinstance(job, DownloadModelJob):
+        return References(ms=job.ms)
     if isinstance(job, StartModelJob):
         return References(files=(job.skymodel,), ms=job.like.vis.ms, data=True)
     if isinstance(job, ExternalMaskJob):

@@ -38,7 +38,9 @@ def write_columns(b: Builder, data: Data, image: str) -> None:
     last = b.job(image)
     uses: dict[str, Any] = {}
     if CORRECTED in columns or WEIGHT in columns:
-        uses["di"] = data.di
+        uses |= {"di": data.di, "pre_di": data.pre_di}
+    if CORRECTED in columns:
+        uses["minus"] = data.minus
     if PREDICTED in columns:
         uses |= {
             "model": image, "gains": last.gains, "clusters": last.clusters,

@@ -65,6 +65,28 @@ class MaskModelJob:
 
 
 @dataclass(frozen=True)
+class OutsideModelJob:
+    """Keep the model of `image` outside the central square of `pixels` a side, as root `output`."""
+
+    image: str
+    pixels: int
+    output: str
+
+
+@dataclass(frozen=True)
+class DownloadModelJob:
+    """Ask the server of `source` (GSM or TGSS) for the sky within `radius_deg` of the phase centre.
+
+    ms: the measurement set whose phase centre it is, and no other.
+    """
+
+    source: str
+    ms: tuple[Path, ...]
+    radius_deg: float
+    output: Path
+
+
+@dataclass(frozen=True)
 class StartModelJob:
     """Turn a list of components into model root `output` on the grid of image job `like`."""
 

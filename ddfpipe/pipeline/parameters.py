@@ -47,6 +47,17 @@ def low_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
     )
 
 
+def wide_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
+    """An image of the sky far around the field."""
+    beam = s.image.wide_psf_arcsec
+    return _image(
+        s, name, data, False, npix=s.image.wide_imsize, cell_arcsec=s.image.wide_cell,
+        robust=s.image.wide_robust, restoring_beam=(beam, beam, 0.0),
+        uv_km=(s.image.uvmin, LOW_UV_KM_ARCSEC / beam), peak_factor=0.001,
+        auto_mask_sigma=s.masking.thresholds[0], smooth_beam=True, allow_negative=True, **given,
+    )
+
+
 def low_imsize(s: Settings) -> int:
     """Pixels of the low-resolution image: as given, or the (even) number that spans the field."""
     given = s.image.low_imsize

@@ -12,12 +12,13 @@ from typing import Any
 
 from ddfpipe.errors import ConfigError, InputModelError
 from ddfpipe.naming import image_product
-from ddfpipe.pipeline.builder import Builder, Data
+from ddfpipe.pipeline.builder import Builder
 from ddfpipe.pipeline.columns import check_columns, write_columns
 from ddfpipe.pipeline.full_list import (
     final_image, full_bandwidth_calibration, full_bandwidth_images, last_calibration,
     low_resolution, masked_small_list_model,
 )
+from ddfpipe.pipeline.preliminaries import preliminaries
 from ddfpipe.pipeline.settings import Settings
 from ddfpipe.pipeline.small_list import (
     Sky, amplitude_and_phase, first_di_calibration, image_without_solutions, phase_only,
@@ -54,11 +55,7 @@ def classic(b: Builder) -> Recipe:
     s = b.settings
     skip_di = s.control.skip_di
     check_columns(s.config)
-    data = Data(b.small, s.data.colname)
-
-    # Preliminaries that stand here: redo_DI (phases from a catalogue sky model), do_wide
-    # (subtraction of what lies outside the field).
-
+    data, all_data = preliminaries(b)
     if s.inputmodel.basedicomodel:
         sky, base_image = known_sky(b)
     else:
@@ -81,7 +78,7 @@ def classic(b: Builder) -> Recipe:
             write_columns(b, data, sky.image)
         return b.recipe(no_full_list=True)
 
-    data = Data(b.full, s.data.colname)
+    data = all_data
     with b.part("full bandwidth"):
         if not base_image and not skip_di:
             sky = masked_small_list_model(b, sky)

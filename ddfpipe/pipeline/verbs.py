@@ -9,7 +9,9 @@ from ddfpipe.engines.base import (
 )
 from ddfpipe.naming import DIFFUSE_MASK, NOISE_MAP, NOISE_MEAN, image_product
 from ddfpipe.pipeline.context import Context
-from ddfpipe.pipeline.jobs import MaskModelJob, StartModelJob
+from ddfpipe.pipeline.jobs import (
+    DownloadModelJob, MaskModelJob, OutsideModelJob, StartModelJob,
+)
 from ddfpipe.pipeline.stage import StageResult
 
 
@@ -54,6 +56,34 @@ def mask_model(context: Context, job: MaskModelJob) -> StageResult:
     return StageResult({}, context.relative([made]))
 
 
+def outside_model(context: Context, job: OutsideModelJob) -> StageResult:
+    """Keep the model outside a square; the figures are its flux and number of pixels."""
+    from ddfpipe.data.model import load_model, save_model
+
+    model = load_model(context.workdir / image_product(job.image, "model"))
+    y, x = model.yx()
+    y, x = y - model.grid.ny // 2, x - model.grid.nx // 2
+    # of an even number of pixels one more lies below the middle pixel than above it
+    low, high = -(job.pixels // 2), job.pixels - job.pixels // 2
+    kept = model.select(~((y >= low) & (y < high) & (x >= low) & (x < high)))
+    path = save_model(context.workdir / image_product(job.output, "model"), kept)
+    figures = {"model_flux": float(kept.total_flux.mean()), "model_pixels": kept.size}
+    return StageResult(figures, context.relative([path]))
+
+
+def download_model(context: Context, job: DownloadModelJob) -> StageResult:
+    """Download a sky model; the figure is how many components it has."""
+    from ddfpipe.data.ms import read_metadata
+    from ddfpipe.data.skyserver import download_skymodel
+    from ddfpipe.units import DEGREE
+
+    centre = read_metadata(job.ms[0]).phase_centre
+    size = download_skymodel(
+        job.source, centre, job.radius_deg * DEGREE, context.workdir / job.output
+    )
+    return StageResult({"components": size}, context.relative([job.output]))
+
+
 def cluster(context: Context, job: ClusterJob) -> StageResult:
     """Find the calibration directions; the figure is how many."""
     from ddfpipe.data.clusters import read_clusters
@@ -91,10 +121,15 @@ def masked_fraction(path: Path) -> float:
 def image_marker_files(job: ImageJob) -> tuple[str, ...]:
     """Files without which the image of `job` is not made.
 
-    A dirty image needs only itself; an image with a model is also restored.
+    A dirty image needs only itself; an image with a model is also restored.  Of other Stokes
+    parameters there are only the cubes, or without any the dirty images.
     """
     kinds = ["app_restored", "int_restored", "model"]
     if job.major_cycles == 0:
         kinds = ["dirty"] + (kinds if job.start_model else [])
-    kinds += [f"cube_{kind}" for kind in job.cubes]
+    cubes = [f"cube_{kind}" for kind in job.cubes]
+    if job.stokes != "I":
+        kinds = cubes or ["dirty", "dirty_corr"]
+    else:
+        kinds += cubes
     return tuple(image_product(job.name, kind) for kind in kinds)

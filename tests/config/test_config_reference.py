@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = {
     "machine.engine", "machine.memory_limit_gb", "data.drop_international", "image.beam_model",
     "image.nband", "control.strategy", "control.write_columns", "inputmodel.skymodel",
+    "control.redo_DI_model", "spectra.catalogue", "spectra.radius",
 }
 FLAT = [(s, n, *kind_default) for s, o in REFERENCE.items() for n, kind_default in o.items()]
 
@@ -130,14 +131,12 @@ def test_stale_configurations_say_why(name, expected, field_folder):
 
 def test_what_is_not_available_is_named(field_folder):
     path = field_folder / "x.cfg"
-    path.write_text(config_text([{"control": {"redo_DI": "1", "msss_mode": "1", "remove_columns": "1"},
-                                  "image": {"do_wide": "1", "use_splitisland": "1"}}]))
+    path.write_text(config_text([{"control": {"msss_mode": "1", "remove_columns": "1"}}]))
     lines = unavailable(load_config([str(path)]))
-    for option in ("bootstrap", "polcubes", "stokesv", "spectral_restored", "msss_mode", "redo_DI",
-                   "do_wide", "method", "do_dynspec", "compress_polcubes", "compress_ms",
-                   "remove_columns", "use_splitisland"):
+    for option in ("bootstrap", "polcubes", "stokesv", "spectral_restored", "msss_mode", "method",
+                   "do_dynspec", "compress_polcubes", "compress_ms", "remove_columns"):
         assert sum(f"] {option} (" in line for line in lines) == 1, option
-    assert len(lines) == 13
+    assert len(lines) == 10
     assert unavailable(load_config(["--data-mslist=m"])) == []
     columns = ["--data-mslist=m", "--control-write_columns=['DD_PREDICT','SCALED_DATA']"]
     [line] = unavailable(load_config(columns))

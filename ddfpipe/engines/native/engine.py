@@ -15,9 +15,11 @@ from ..base import (
 from . import sky
 from .columns import Columns
 from .imager import Imager
+from .phases import PhaseSolve
 from .smoothing import smooth_solutions
 from .solving import Solve
 from .state import ImageCache
+from .stokes import StokesImager
 from .visibilities import clear_stokes
 
 
@@ -54,11 +56,12 @@ class NativeEngine:
 
     def image(self, job: ImageJob, monitor) -> ImageResult:
         """Make an image and its products.  Raises ImagingError, DataError, SolveError."""
-        return Imager(self, job, monitor).run()
+        imager = Imager if job.stokes == "I" else StokesImager
+        return imager(self, job, monitor).run()
 
     def solve(self, job: SolveJob, monitor) -> SolveResult:
         """Find gains of every measurement set of a job.  Raises SolveError, DataError."""
-        return Solve(self, job, monitor).run()
+        return (PhaseSolve if job.kind == "phase" else Solve)(self, job, monitor).run()
 
     def smooth(self, job: SmoothJob, monitor) -> SolveResult:
         """Merge and smooth the solutions of each observation."""

@@ -167,14 +167,14 @@ class Solve:
         for part, inside in self._chunks(s, sky, number):
             self.monitor.check()
             model = self._model(s, part, sky, gains)
-            vis = np.array(s.reader(part) if job.kind == "DI" else s.vis[part])
+            vis = np.array(s.reader(part) if job.kind != "DD" else s.vis[part])
             weight = weights(part)
             for k in inside:
                 slots = np.flatnonzero(number[part] == k)
                 rows = slice(slots[0], slots[-1] + 1)
                 solver.add_interval(
                     time_edge=edges[k], data=vis[rows], weight=weight[rows], chan_block=block,
-                    model=model[0, rows] if job.kind == "DI" else model[:, rows],
+                    model=model[:, rows] if job.kind == "DD" else model[0, rows],
                 )
         return self._save(s, solver, sky, freq_edges, sigma, key)
 
@@ -239,7 +239,7 @@ class Solve:
                 "are unflagged: check the flags and the uv range"
             )
         sigma2 = np.where(count > 0, sigma2 / np.maximum(count, 1), np.inf)
-        factor = 0.5 if self.job.kind == "DI" else 1.0
+        factor = 1.0 if self.job.kind == "DD" else 0.5
         scale = (factor / sigma2).astype(np.float32)[None, :, None]
         return (lambda part: s.weight[part] * scale), np.sqrt(sigma2)
 

@@ -41,13 +41,13 @@ def subtractor(engine, root: str | None, decorrelation: bool, monitor) -> Callab
     """
     if root is None:
         return None
-    model = load_model(engine.workdir / image_product(root, "model"))
+    path = engine.workdir / image_product(root, "model")
+    model = load_model(path)
 
     def take(cache: VisCache) -> Taken:
         key = digest(
-            "taken out", cache.path.name, cache.meta["fingerprint"], list(cache.phase_centre),
-            [model.grid.ra, model.grid.dec, model.grid.nx, model.grid.cell], model.freq,
-            model.index, model.flux, engine.beam_model, decorrelation,
+            "taken out", cache.path.name, cache.meta["fingerprint"], path, engine.beam_model,
+            decorrelation,
         )[:16]
 
         def fill(out: np.ndarray) -> None:
@@ -107,12 +107,3 @@ def occupied_facets(facets: FacetSet, model: PixelModel) -> FacetSet:
     owners = np.unique(facets.facet_map().ravel()[model.index])
     kept = [facets.facets[owner] for owner in owners if owner >= 0]
     return replace(facets, facets=tuple(replace(f, index=k) for k, f in enumerate(kept)))
-
-
-def outside_square(model: PixelModel, pixels: int) -> PixelModel:
-    """The part of a model outside the central square of `pixels` a side."""
-    y, x = model.yx()
-    y, x = y - model.grid.ny // 2, x - model.grid.nx // 2
-    low, high = -(pixels // 2), pixels - pixels // 2
-    inside = (y >= low) & (y < high) & (x >= low) & (x < high)
-    return model.select(~inside)
