@@ -1,0 +1,1 @@
+"""The flux scale of a field from surveys at other frequencies: matching, measuring, fitting."""
