@@ -1,0 +1,144 @@
+"""Fluxes of sources in every plane of a cube.
+
+Sources are found on the mean image, which also gives their total fluxes.  The flux in a plane is
+that total times the ratio of the plane to the mean image in the core of the source.  A fit of its
+own in every plane would have to find shape and position again in each, with the noise of one; the
+ratio needs neither, takes any shape, and all its planes refer to the same pixels.
+
+Deconvolution describes spectra by few numbers, so what a wrong flux scale adds to one plane stays
+in that plane's residual, with the shape of the dirty beam.  Dirty and restoring beams are alike
+near their peak only: hence the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddfpipe.data.images import read_image
+from ddfpipe.errors import ImagingError
+from ddfpipe.products.sourcefinding import BOOTSTRAP, find_sources, scaled_boxes
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+CORE = 0.35
+"""Radius in beams (FWHM) of the pixels compared about the brightest one of a source."""
+REACH = 0.5
+"""The brightest pixel is sought within this many times the size (FWHM) of the source."""
+NOISE_RINGS, NOISE_PLACES = (4.0, 5.5, 7.0), 16
+"""Distances in beams from a source, and places on each such ring, where noise is measured."""
+
+
+def find_reference_sources(detection: Path, flux: Path, *, threads: int, output: Path,
+                           monitor: Any = None) -> Table:
+    """Catalogue of the mean image: found on the apparent one, fluxes of the intrinsic one.
+
+    Raises what `find_sources` raises.
+    """
+    image = read_image(detection)
+    settings = scaled_boxes(replace(BOOTSTRAP, spectral=False), image.grid.nx, image.grid.ny)
+    return find_sources(detection, flux, settings, threads=threads, output=output,
+                        monitor=monitor)
+
+
+def channel_fluxes(
+    cube: Path, mean: Path, ra: np.ndarray, dec: np.ndarray, total: np.ndarray,
+    size: np.ndarray, check: Callable[[], None] = lambda: None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fluxes of n sources in the c planes of a cube.
+
+    cube, mean: intrinsic restored images on one grid and beam.  ra, dec: (n,) rad.  total: (n,)
+    Jy in the mean image.  size: (n,) FWHM in rad.
+    Returns frequencies (c,) in Hz, fluxes and errors (n, c) in Jy, NaN where a plane is blank.
+    Raises ImagingError if the two images do not fit together.
+    """
+    planes, image = read_image(cube), read_image(mean)
+    if image.beam is None or not planes.grid.same(image.grid):
+        raise ImagingError(f"{cube} and {mean} are not on one grid, or have no beam: make both "
+                           "again")
+    grid, plane = image.grid, image.plane()
+    beam = np.sqrt(image.beam[0] * image.beam[1]) / grid.cell
+    y, x = grid.pixel_of(ra, dec)
+    cores = [
+        Core.about(plane, y[i], x[i], max(REACH * size[i] / grid.cell, 1.5), beam)
+        for i in range(len(total))
+    ]
+    flux = np.full((len(total), len(planes.freq)), np.nan)
+    error = flux.copy()
+    for band in range(len(planes.freq)):
+        check()
+        values = planes.plane(band)
+        for i, core in enumerate(cores):
+            if core is not None:
+                flux[i, band] = total[i] * core.ratio(values)
+                error[i, band] = total[i] * core.noise(values, beam)
+    return planes.freq, flux, error
+
+
+class Core:
+    """The pixels about the peak of a source that planes are compared in.
+
+    rows, columns: (m,) pixels.  weight: (m,) so that sum(weight * plane) is the plane's ratio to
+    the mean image.
+    """
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
+        self.rows, self.columns = rows, columns
+        self.weight = values / np.sum(values**2)
+
+    @classmethod
+    def about(cls, plane: np.ndarray, y: float, x: float, reach: float,
+              beam: float) -> "Core | None":
+        """The core of the brightest source within `reach` pixels of (y, x); None without one.
+
+        plane: (y, x) mean image; beam: FWHM in pixels.
+        """
+        rows, columns = _disc(y, x, reach, plane.shape)
+        if rows.size == 0 or not np.isfinite(plane[rows, columns]).any():
+            return None
+        peak = np.nanargmax(plane[rows, columns])
+        rows, columns = _disc(rows[peak], columns[peak], max(CORE * beam, 1.0), plane.shape)
+        values = plane[rows, columns].astype(float)
+        if not np.isfinite(values).all() or values.max() <= 0:
+            return None
+        return cls(rows, columns, values)
+
+    def ratio(self, plane: np.ndarray) -> float:
+        """Plane over mean image: least squares over the core."""
+        return float(np.sum(self.weight * plane[self.rows, self.columns]))
+
+    def noise(self, plane: np.ndarray, beam: float) -> float:
+        """Standard deviation of `ratio` from the same sum at places round about.
+
+        A median serves, so that other sources there do not count.
+        """
+        found = []
+        for ring in NOISE_RINGS:
+            for angle in 2 * np.pi * np.arange(NOISE_PLACES) / NOISE_PLACES:
+                rows = self.rows + round(ring * beam * np.sin(angle))
+                columns = self.columns + round(ring * beam * np.cos(angle))
+                inside = (rows >= 0) & (rows < plane.shape[0]) & (columns >= 0) & (
+                    columns < plane.shape[1])
+                if inside.all():
+                    found.append(np.sum(self.weight * plane[rows, columns]))
+        values = np.array([value for value in found if np.isfinite(value)])
+        if values.size < NOISE_PLACES:
+            return float("nan")
+        return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+def _disc(y: float, x: float, radius: float, shape: tuple[int, int]):
+    """(rows, columns) of the pixels within `radius` of (y, x) in an array of `shape`."""
+    if not (np.isfinite(y) and np.isfinite(x)):
+        return np.zeros(0, int), np.zeros(0, int)
+    reach = int(np.ceil(radius))
+    rows, columns = np.mgrid[round(y) - reach : round(y) + reach + 1,
+                             round(x) - reach : round(x) + reach + 1]
+    keep = np.hypot(rows - y, columns - x) <= radius
+    keep &= (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+    return rows[keep], columns[keep]
