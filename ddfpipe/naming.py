@@ -59,6 +59,15 @@ NUMBERED_SUFFIXES = {"mask": ".mask{:02d}.fits", "residual": ".residual{:02d}.fi
 BAD_FACETS, IMAGE_CROP = "Badfacets.txt", "imcrop.txt"
 """Lists that a person keeps beside the images: facets not to be used, size of the good part."""
 
+CATALOGUE_SUFFIXES = {
+    "catalogue": ".cat.fits",
+    "rms": ".rms.fits",
+    "residual": ".resid.fits",
+    "mask": ".pybdsmmask.fits",
+    "regions": ".cat.reg",
+}
+"""Kind of file -> what follows the prefix of a source catalogue."""
+
 _NUMBERED = re.compile(r"^(?P<root>.+)\.(?P<kind>mask|residual)(?P<cycle>\d{2,})\.fits$")
 _SOLUTION = re.compile(r"^killMS\.(?P<name>.+)\.sols\.npz$")
 _MERGED = re.compile(r"^(?P<name>.+)_(?P<start>\d+\.\d{2})_(?P<kind>merged|smoothed)\.npz$")
@@ -130,10 +139,15 @@ def parse_solution_file(path: str | Path) -> tuple[str, str] | None:
     return (path.parent.name, match["name"]) if match else None
 
 
+def solution_h5parm(solsdir: Path, ms: str | Path, name: str) -> Path:
+    """``<solsdir>/<measurement set>/<name>.h5``: the same solutions as h5parm."""
+    return Path(solsdir) / Path(ms).name / f"{name}.h5"
+
+
 def solution_table(path: str | Path) -> Path | None:
     """The h5parm beside a solution file (``<name>.h5``); None if `path` is not a solution file."""
     parsed = parse_solution_file(path)
-    return Path(path).with_name(f"{parsed[1]}.h5") if parsed else None
+    return solution_h5parm(Path(path).parent.parent, *parsed) if parsed else None
 
 
 def merged_file(name: str, start: float, smooth: bool) -> str:
@@ -174,6 +188,16 @@ def spectra_archive(observation: str) -> str:
     return f"{spectra_folder(observation)}.tgz"
 
 
+def archive_name(ms: str | Path) -> str:
+    """Name of the compressed copy of a measurement set: ``<ms>.archive``."""
+    return f"{Path(ms).name}.archive"
+
+
+def in_archive(path: str | Path) -> bool:
+    """Whether a path leads to the compressed copy of a measurement set, or into one."""
+    return any(part.endswith(".archive") for part in Path(path).parts)
+
+
 def log_name(stage: str) -> str:
     """Name of a stage's log."""
     return f"{stage}.log"
@@ -183,6 +207,22 @@ def parse_log_name(path: str | Path) -> str | None:
     """The stage that a log belongs to (``NAME.log``; older ones are ``NAME.log.1`` and so on)."""
     match = re.match(r"^(.+)\.log(?:\.\d+)?$", Path(path).name)
     return match[1] if match else None
+
+
+def catalogue_product(prefix: str, kind: str) -> str:
+    """A source catalogue with this prefix, or a companion of it (`CATALOGUE_SUFFIXES`)."""
+    return prefix + CATALOGUE_SUFFIXES[kind]
+
+
+def match_product(prefix: str, survey: str, filtered: bool) -> str:
+    """Sources of a catalogue that a survey has too; `filtered`: those that are compared."""
+    suffix = CATALOGUE_SUFFIXES["catalogue"]
+    return f"{prefix}{suffix}_{survey}_match{'_filtered' if filtered else ''}.fits"
+
+
+def quality_report(name: str) -> tuple[str, str, str]:
+    """(figures, page, folder of parts and pictures) of the quality report called `name`."""
+    return f"{name}.json", f"{name}.html", name
 
 
 def preview_name(product: str | Path) -> str:
