@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ddfpipe.data.archive import Archived
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class VisSelection:
     DATA_DI_CORRECTED of the classic pipeline); `uv_km` keeps lo <= |uv| <= hi.  Before these two,
     in this order: `pre_di` names station phases of an earlier calibration that are applied first,
     and `minus` the root of a model that is subtracted after them, as the beam alone shows it.
+    `scale` is the root of the flux-scale tables (`ddfpipe.naming.factors_file`, one an
+    observation) by whose factors the data are multiplied after that; weights stay as they are.
     """
 
     ms: tuple[Path, ...]
@@ -28,6 +33,7 @@ class VisSelection:
     uv_km: tuple[float, float] = (0.0, 1000.0)
     pre_di: str | None = None
     minus: str | None = None
+    scale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -180,9 +186,10 @@ class ClusterJob:
 class ColumnsJob:
     """Write `columns` into measurement sets `ms`, made from their data column `column`.
 
-    pre_di, minus: what else is applied to the data; see `VisSelection`.
+    pre_di, minus, scale: what else is applied to the data; see `VisSelection`.
 
-    columns: DATA_DI_CORRECTED (the data through solution set `di`), DD_PREDICT (the model of
+    columns: SCALED_DATA (the data times the factors of `scale`, before `di`), DATA_DI_CORRECTED
+        (the same through solution set `di`), DD_PREDICT (the model of
         image `model` through `gains`, in the facets of `clusters`), IMAGING_WEIGHT (weights of
         the solve `weights_from`, zero where flagged or where `di` has no solution).  What none of
         the columns needs is None.
@@ -199,14 +206,14 @@ class ColumnsJob:
     decorrelation: bool = True
     pre_di: str | None = None
     minus: str | None = None
+    scale: str | None = None
 
 
 @dataclass(frozen=True)
 class SpectraJob:
     """Dynamic spectra of the residuals of image `model` towards single positions.
 
-    positions: text with right ascension and declination in degrees on each line (see
-        `ddfpipe.data.positions`).
+    positions: list of them, see `ddfpipe.data.targets.write_positions`.
     output: folder that the engine fills, see `ddfpipe.data.spectra`; a scratch folder, no product.
     model, gains, clusters: of the image whose model is subtracted; the gains of the facet that
         holds a position are taken out of its spectrum.
@@ -294,6 +301,13 @@ class Engine(Protocol):
 
     def spectra(self, job: SpectraJob, monitor: Monitor) -> Path:
         """Dynamic spectra towards positions of a field, in Stokes I and V."""
+
+    def archive(self, job: ColumnsJob, monitor: Monitor) -> "list[Archived]":
+        """Compressed copies of the measurement sets in the working directory.
+
+        Their DATA are what export_columns would write as DATA_DI_CORRECTED (the data column where
+        nothing is applied to the data), their IMAGING_WEIGHT is that of the job.
+        """
 
     def clear_cache(self, ms: tuple[Path, ...]) -> None:
         """Forget what is cached of some measurement sets, and every cached image."""

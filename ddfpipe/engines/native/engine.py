@@ -11,9 +11,12 @@ from ...data.ms import read_metadata
 from ...data.viscache import clear_caches
 from ..base import (
     ClusterJob, ColumnsJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob, SolveResult,
+    SpectraJob,
 )
 from . import sky
+from .archiving import make_archives
 from .columns import Columns
+from .dynspec import DynamicSpectra
 from .imager import Imager
 from .phases import PhaseSolve
 from .smoothing import smooth_solutions
@@ -89,6 +92,14 @@ class NativeEngine:
     def export_columns(self, job: ColumnsJob, monitor) -> int:
         """Write columns into measurement sets.  Raises SolveError, DataError, ResourceError."""
         return Columns(self, job, monitor).run()
+
+    def archive(self, job: ColumnsJob, monitor) -> list:
+        """Compressed copies of measurement sets.  Raises SolveError, DataError, ResourceError."""
+        return make_archives(self, job, monitor)
+
+    def spectra(self, job: SpectraJob, monitor) -> Path:
+        """Dynamic spectra towards positions.  Raises SkyModelError, SolveError, DataError."""
+        return DynamicSpectra(self, job, monitor).run()
 
     def clear_cache(self, ms) -> None:
         """Forget what is cached of some measurement sets, and every cached image."""

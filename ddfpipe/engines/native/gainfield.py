@@ -94,15 +94,15 @@ class GainField:
         ra, dec = lm_to_radec(facet.l_dir, facet.m_dir, *phase_centre)
         return [nearest_direction(t.directions, ra, dec) for t in self.loaded.tables]
 
-    def beam(self, facet_index: int) -> np.ndarray:
-        """(time, chan_block, ant) complex64 beam at the centre of a facet."""
+    def beam(self, facet_index: int, part: slice = slice(None)) -> np.ndarray:
+        """(time, chan_block, ant) complex64 beam at the centre of a facet, for a slice of time."""
         values = np.swapaxes(self._beam[..., facet_index], 1, 2)  # (grid, ant, chan_block)
-        out = interpolate_times(self._beam_grid, values, self.cache.time)
+        out = interpolate_times(self._beam_grid, values, self.cache.time[part])
         return np.ascontiguousarray(np.swapaxes(out, 1, 2)).astype(np.complex64)
 
-    def solution(self, facet_index: int) -> np.ndarray:
+    def solution(self, facet_index: int, part: slice = slice(None)) -> np.ndarray:
         """(time, chan_block, ant) complex64 product of the solutions towards a facet."""
-        shape = (len(self.cache.time), len(self._first_chan), self.cache.n_ant)
+        shape = (len(self.cache.time[part]), len(self._first_chan), self.cache.n_ant)
         out = np.ones(shape, np.complex64)
         loaded = self.loaded
         for i, table in enumerate(loaded.tables):
@@ -110,16 +110,16 @@ class GainField:
             chan = loaded.chan_index[i][self._first_chan]
             values = table.gains[..., direction, 0]
             values = np.where(table.flag[..., direction, 0], 1, values)
-            out *= values[loaded.time_index[i][:, None], chan[None, :]]
+            out *= values[loaded.time_index[i][part][:, None], chan[None, :]]
         return out
 
-    def gain(self, facet_index: int) -> np.ndarray:
+    def gain(self, facet_index: int, part: slice = slice(None)) -> np.ndarray:
         """(time, chan_block, ant) complex64 voltage gain towards a facet's centre."""
-        return self.beam(facet_index) * self.solution(facet_index)
+        return self.beam(facet_index, part) * self.solution(facet_index, part)
 
     def stations(self, facet_index: int, part: slice, chans=slice(None)) -> StationGains:
         """The gains towards a facet for a slice of time and channels, as the kernels take them."""
-        gain = self.gain(facet_index)[part]
+        gain = self.gain(facet_index, part)
         cache = self.cache
         return StationGains(
             gain, np.arange(len(gain)), self.chan_index[chans], cache.ant1, cache.ant2
