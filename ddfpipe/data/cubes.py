@@ -32,6 +32,7 @@ class CubeFile:
     grid : SkyGrid
     freq, width : (band,) Hz, ascending, and how wide each plane is
     stokes : such as "I" or "QU"
+    stokes_axis : False leaves the axis of a single Stokes parameter out: RA, DEC, FREQ
     others : as for `image_header`
 
     Raises
@@ -40,13 +41,16 @@ class CubeFile:
     """
 
     def __init__(self, path: Path | str, grid: SkyGrid, *, freq, width, stokes: str = "I",
-                 beam=None, unit: str = "Jy/beam", history=(), keys=None):
+                 beam=None, unit: str = "Jy/beam", history=(), keys=None,
+                 stokes_axis: bool = True):
         self.path, self.grid, self.stokes = Path(path), grid, stokes
         self.freq, self.width = np.asarray(freq, float), np.asarray(width, float)
         header = image_header(
             grid, freq=self.freq, stokes=stokes, beam=beam, unit=unit, history=history,
             keys={"EXTEND": True, **(keys or {})}, bandwidth=float(self.width.mean()),
         )
+        if not stokes_axis:
+            _leave_stokes_out(header, stokes)
         self._head = header.tostring().encode("ascii")
         shape = (self.freq.size, len(stokes))
         self._weight = np.zeros(self.freq.size)
@@ -127,6 +131,15 @@ class CubeFile:
             f"{self.path}: cannot be written ({error.strerror or error}); check disk and "
             "permissions"
         )
+
+
+def _leave_stokes_out(header, stokes: str) -> None:
+    """Make the frequency axis the third one; which Stokes parameter it is goes to a keyword."""
+    for name in ("NAXIS", "CTYPE", "CRVAL", "CRPIX", "CDELT", "CUNIT"):
+        header[f"{name}3"] = header[f"{name}4"]
+        del header[f"{name}4"]
+    header["NAXIS"] = 3
+    header["STOKES"] = (stokes, "Stokes parameter of all planes")
 
 
 def read_planes(path: Path | str) -> dict[str, np.ndarray]:

@@ -103,6 +103,20 @@ def columns(context: Context, job: ColumnsJob) -> StageResult:
     return StageResult({"rows": context.engine.export_columns(job, context.monitor)})
 
 
+def archives(context: Context, job: ColumnsJob) -> StageResult:
+    """Compressed copies of the measurement sets; figures are sizes and the largest error."""
+    from ddfpipe.data.sizes import size_text
+
+    made = context.engine.archive(job, context.monitor)
+    before, size = sum(one.before for one in made), sum(one.size for one in made)
+    figures = {
+        "archives": len(made), "kept": sum(not one.made for one in made),
+        "size": size_text(size), "size_ratio": size / before if before else float("nan"),
+        "largest_error": max((one.error for one in made), default=float("nan")),
+    }
+    return StageResult(figures, context.relative([one.path for one in made]))
+
+
 def masked_fraction(path: Path) -> float:
     """Fraction of the pixels of a FITS mask that are not zero, read in blocks of rows."""
     import numpy as np

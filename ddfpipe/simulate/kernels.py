@@ -101,7 +101,9 @@ def predict_scalar(uvw, pole, ant1, ant2, gain, lmn, shape, flux, freq, interval
 
 @njit(cache=True, nogil=True)
 def predict_jones(uvw, pole, ant1, ant2, gain, lmn, shape, flux, freq, interval, width, nsub, out):
-    """Sum over unpolarised sources with 2 x 2 gains: V = sum_s coherency J_p J_q^H.
+    """Sum over sources with 2 x 2 gains: V = sum_s coherency J_p J_q^H.
+
+    The gains of a polarised source hold the root of its brightness matrix, see `sky`.
 
     gain (time, ant, src, chan, 2, 2) complex64; fills out (time, bl, chan, 4) complex128, in the
     order XX, XY, YX, YY; the rest as in `predict_scalar`.

@@ -11,7 +11,7 @@ import numpy as np
 from ddfpipe.simulate import kernels
 from ddfpipe.simulate.geometry import earth_poles, itrf_directions, pierce_points
 from ddfpipe.simulate.ionosphere import make_screen
-from ddfpipe.simulate.sky import Source, fluxes, lmn_of, uv_shapes
+from ddfpipe.simulate.sky import Source, brightness_roots, fluxes, lmn_of, uv_shapes
 from ddfpipe.simulate.spec import SimulationSpec
 from ddfpipe.simulate.stationerrors import station_jones
 from ddfpipe.units import TEC_PHASE
@@ -133,6 +133,10 @@ class Realisation:
         if gain is None:
             gain = np.ones((1, lay.n_ant, *flux.shape), np.complex64)
             gain = np.broadcast_to(gain, (len(lay.times), *gain.shape[1:]))
+        roots = brightness_roots(self.sources, freq)
+        if roots is not None:
+            matrix = gain if gain.ndim == 6 else gain[..., None, None] * np.eye(2)
+            gain = (matrix @ roots).astype(np.complex64)
         full = gain.ndim == 6
         kernel = kernels.predict_jones if full else kernels.predict_scalar
         shape = (*lay.uvw.shape[:2], len(freq))

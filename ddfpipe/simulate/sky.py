@@ -12,18 +12,19 @@ import numpy as np
 
 from ddfpipe.errors import SkyModelError
 from ddfpipe.simulate.spec import Sky
-from ddfpipe.units import ARCSEC, DEGREE, FWHM_TO_SIGMA, MHZ
+from ddfpipe.units import ARCSEC, DEGREE, FWHM_TO_SIGMA, MHZ, SPEED_OF_LIGHT
 
 
 @dataclass(frozen=True)
 class Source:
-    """An unpolarised source.
+    """A source.
 
     ra, dec: rad, J2000.  flux: Jy at ref_freq (Hz).  spectral_index: a0, a1, ... of
     log10 S = log10 flux + a0 x + a1 x^2 + ..., x = log10(nu / ref_freq); or, when not
     `logarithmic`, of S = flux + a0 x + a1 x^2 + ..., x = nu / ref_freq - 1.
     major, minor: FWHM in rad (0: a point); pa: position angle of the major axis, rad, from north
-    to east.
+    to east.  fraction: linearly polarised part of the flux; angle: its position angle at
+    wavelength zero, rad, from north to east; rm: rotation measure, rad/m^2; circular: V / I.
     """
 
     name: str
@@ -36,6 +37,15 @@ class Source:
     minor: float = 0.0
     pa: float = 0.0
     logarithmic: bool = True
+    fraction: float = 0.0
+    angle: float = 0.0
+    rm: float = 0.0
+    circular: float = 0.0
+
+    @property
+    def polarised(self) -> bool:
+        """Whether Q, U or V differ from zero."""
+        return self.fraction != 0.0 or self.circular != 0.0
 
 
 def lmn_of(ra: np.ndarray, dec: np.ndarray, ra0: float, dec0: float) -> np.ndarray:
@@ -70,6 +80,38 @@ def fluxes(sources: list[Source], freq: np.ndarray) -> np.ndarray:
         terms = sum(a * x ** (k + 1) for k, a in enumerate(source.spectral_index))
         row[:] = source.flux * 10.0**terms if source.logarithmic else source.flux + terms
     return out
+
+
+def stokes_shares(sources: list[Source], freq: np.ndarray) -> np.ndarray:
+    """(3, src, chan): Q, U and V over I at `freq` (Hz).
+
+    Q + iU turns by twice the angle + rm * wavelength^2 (Burn 1966, MNRAS 133, 67).
+    """
+    squared = (SPEED_OF_LIGHT / np.asarray(freq, float)) ** 2
+    out = np.empty((3, len(sources), len(squared)))
+    for k, source in enumerate(sources):
+        turn = 2.0 * (source.angle + source.rm * squared)
+        out[0, k], out[1, k] = source.fraction * np.cos(turn), source.fraction * np.sin(turn)
+        out[2, k] = source.circular
+    return out
+
+
+def brightness_roots(sources: list[Source], freq: np.ndarray) -> np.ndarray | None:
+    """(src, chan, 2, 2) R with R R^H the brightness matrix over I; None if nothing is polarised.
+
+    In linear feeds the matrix is [[I + Q, U + iV], [U - iV, I - Q]] (Hamaker & Bregman 1996, A&AS
+    117, 161), so that J R stands for the gains of a polarised source in J R (J R)^H.
+    Raises SkyModelError for a source that is polarised by more than its flux.
+    """
+    if not any(source.polarised for source in sources):
+        return None
+    for source in sources:
+        if math.hypot(source.fraction, source.circular) > 1.0 + 1e-12:
+            raise SkyModelError(f"simulation: {source.name} is polarised by more than its flux")
+    q, u, v = stokes_shares(sources, freq)
+    matrix = np.stack([1 + q, u + 1j * v, u - 1j * v, 1 - q], axis=-1).reshape(*q.shape, 2, 2)
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
 
 
 def uv_shapes(sources: list[Source]) -> np.ndarray:
@@ -151,12 +193,16 @@ def _sexagesimal(value: float, separators: str, digits: int) -> str:
 
 
 def write_skymodel(sources: list[Source], path: Path) -> None:
-    """Write makesourcedb text (as read by DP3 and LSMTool), without patches."""
-    lines = [
-        "FORMAT = Name, Type, Ra, Dec, I, SpectralIndex, LogarithmicSI, "
-        "ReferenceFrequency='144000000.0', MajorAxis, MinorAxis, Orientation",
-        "",
-    ]
+    """Write makesourcedb text (as read by DP3 and LSMTool), without patches.
+
+    Columns of polarisation are there only where a source is polarised; the angle is in rad.
+    """
+    form = ("FORMAT = Name, Type, Ra, Dec, I, SpectralIndex, LogarithmicSI, "
+            "ReferenceFrequency='144000000.0', MajorAxis, MinorAxis, Orientation")
+    polarised = any(source.polarised for source in sources)
+    if polarised:
+        form += ", V, PolarizedFraction, PolarizationAngle, RotationMeasure"
+    lines = [form, ""]
     for s in sources:
         ra = _sexagesimal((s.ra % (2 * math.pi)) / DEGREE / 15.0, "::", 6)
         dec = ("-" if s.dec < 0 else "+") + _sexagesimal(abs(s.dec) / DEGREE, "..", 5)
@@ -164,8 +210,10 @@ def write_skymodel(sources: list[Source], path: Path) -> None:
         index = ", ".join(repr(float(a)) for a in s.spectral_index)
         size = f"{s.major / ARCSEC:.6f}, {s.minor / ARCSEC:.6f}, {s.pa / DEGREE:.6f}"
         law = "true" if s.logarithmic else "false"
+        more = f", {s.circular * s.flux!r}, {s.fraction!r}, {s.angle!r}, {s.rm!r}"
         lines.append(
             f"{s.name}, {kind}, {ra}, {dec}, {s.flux!r}, [{index}], {law}, {s.ref_freq!r}, {size}"
+            + (more if polarised else "")
         )
     path.write_text("\n".join(lines) + "\n")
 
@@ -199,11 +247,15 @@ def _source(values: dict[str, str]) -> Source:
             float(values["minoraxis"]) * ARCSEC,
             float(values.get("orientation") or 0) * DEGREE,
         )
+    flux, circular = float(values["i"]), float(values.get("v") or 0)
+    turned = (float(values.get(name) or 0) for name in
+              ("polarizedfraction", "polarizationangle", "rotationmeasure"))
     return Source(
         values["name"], _angle(values["ra"], True), _angle(values["dec"], False),
-        float(values["i"]), tuple(float(t) for t in terms if t.strip()) or (0.0,),
+        flux, tuple(float(t) for t in terms if t.strip()) or (0.0,),
         float(values.get("referencefrequency") or 144e6), *size,
-        values.get("logarithmicsi", "true").lower() != "false",
+        values.get("logarithmicsi", "true").lower() != "false", *turned,
+        circular / flux if circular else 0.0,
     )
 
 

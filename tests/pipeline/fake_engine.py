@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from ddfpipe.calibration.gains import GainTable
+from ddfpipe.data.archive import Archived
 from ddfpipe.data.clusters import make_directions, write_clusters
 from ddfpipe.data.fingerprint import own_change
 from ddfpipe.data.images import SkyGrid, read_image, write_image
 from ddfpipe.data.model import PixelModel, save_model
 from ddfpipe.data.solutions import link_solution, save_solution, save_table
 from ddfpipe.engines.base import ImageResult, SolveResult
-from ddfpipe.naming import image_product, mask_of, merged_file, solution_file, solution_name
+from ddfpipe.naming import (
+    archive_name, image_product, mask_of, merged_file, solution_file, solution_name,
+)
 
 PIXELS, FREQ, STATIONS = 24, 150e6, 4
 
@@ -46,7 +49,8 @@ class FakeEngine:
         if job.major_cycles or job.start_model:
             kinds += ["app_restored", "int_restored", "app_model", "int_model", "app_residual",
                       "int_residual"]
-        kinds += [f"cube_{kind}" for kind in job.cubes]
+        cubes = [f"cube_{kind}" for kind in job.cubes]
+        kinds = kinds + cubes if job.stokes == "I" else cubes or ["dirty", "dirty_corr"]
         for kind in kinds:
             made.append(self._fits(image_product(job.name, kind), rng))
         for cycle in range(1, job.major_cycles + 1):
@@ -102,6 +106,16 @@ class FakeEngine:
                 (ms / "table.dat").write_text(str(job.columns))
                 (ms / "table.f1").write_bytes(rng.bytes(8))
         return 100 * len(job.ms) * len(job.columns)
+
+    def archive(self, job, monitor) -> list[Archived]:
+        rng = self._begin("archive", job, "archive_ms", monitor)
+        made = []
+        for ms in job.ms:
+            path = self.workdir / archive_name(ms)
+            path.mkdir(exist_ok=True)
+            (path / "table.f0").write_bytes(rng.bytes(50))
+            made.append(Archived(path, True, True, 0.001, 0.0005, 200, 50))
+        return made
 
     def clear_cache(self, ms) -> None:
         self.cleared.append(tuple(path.name for path in ms))

@@ -16,12 +16,12 @@ import numpy as np
 from ...data.cubes import CubeFile
 from ...errors import ImagingError
 from ...imaging.noise import robust_noise
-from ...imaging.restore import restore
 from ...naming import image_product
 from .bands import Bands, cube_bands, select_bands
 from .facetmaps import make_maps
 from .gainfield import GainField, load_gains
-from .operators import Operators
+from .operators import SAMPLE_BYTES, SAMPLE_LIMITS, Operators
+from .products import restored_image
 
 DIRTY_KINDS, RESTORED_KINDS = ("dirty", "dirty_corr"), ("app_restored", "int_restored")
 MEMORY_SHARE = 0.25
@@ -65,7 +65,12 @@ class BandImager:
     def groups(self) -> list[range]:
         """Bands that are made together: as many as the memory holds."""
         plane = 4 * self.job.npix**2 * PLANES_A_BAND
-        step = int(np.clip(MEMORY_SHARE * self.engine.memory_limit / plane, 1, self.bands.size))
+        # besides the planes, every band keeps samples on their way to the gridder
+        samples = SAMPLE_BYTES * SAMPLE_LIMITS[0] * self.engine.threads
+        room = min(
+            MEMORY_SHARE * self.engine.memory_limit / plane, self.operators.memory / samples
+        )
+        step = int(np.clip(room, 1, self.bands.size))
         return [range(b, min(b + step, self.bands.size)) for b in range(0, self.bands.size, step)]
 
     def operators_of(self, which: range) -> tuple[Operators, list[tuple[int, slice]]]:
@@ -150,12 +155,12 @@ def write_cubes(engine, writer, operators, model, kinds, beam, floor, monitor) -
             ))
             paths.append(path)
         for _, planes in imager.planes({"I": operators.residual}):
-            _put(files, planes, model, beam, floor, engine.threads)
+            _put(files, planes, model, beam, floor)
             monitor.check()
     return paths
 
 
-def _put(files, planes: BandPlanes, model, beam, floor: float, threads: int) -> None:
+def _put(files, planes: BandPlanes, model, beam, floor: float) -> None:
     """Write one band into the cubes."""
     noise = robust_noise(planes.image)
     restored = None
@@ -163,10 +168,8 @@ def _put(files, planes: BandPlanes, model, beam, floor: float, threads: int) -> 
         image = planes.image
         if kind in RESTORED_KINDS:
             if restored is None:
-                apparent = model.image(planes.freq) * np.nan_to_num(planes.attenuation)
-                restored = restore(
-                    apparent, planes.image, beam, model.grid.cell, threads=threads
-                )
+                flux = model.at([planes.freq])[0]
+                restored = restored_image(model, flux, planes.attenuation, planes.image, beam)
             image = restored
         if kind in ("dirty_corr", "int_restored"):
             image = planes.intrinsic(image, floor)

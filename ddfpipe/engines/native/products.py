@@ -12,10 +12,10 @@ from ...data.regions import FacetOutline, write_tessel
 from ..base import ImageJob, ImageResult
 from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
-from ...imaging.restore import restore
 from ...imaging.sky import lm_to_radec
 from ...naming import image_product
 from ...units import ARCSEC, DEGREE
+from .restoring import restored_image
 
 ATTENUATION_FLOOR = 1e-3
 """Intrinsic fluxes are given where at least this part of the flux is seen."""
@@ -63,6 +63,11 @@ def restoring_beam(job: ImageJob, psf: np.ndarray, cell: float) -> tuple[float, 
     return major * ARCSEC, minor * ARCSEC, angle * DEGREE
 
 
+def beam_arcsec(beam: tuple[float, float, float]) -> tuple[float, float, float]:
+    """A beam in rad as major and minor axis in arcsec and position angle in degrees."""
+    return beam[0] / ARCSEC, beam[1] / ARCSEC, beam[2] / DEGREE
+
+
 def write_products(writer: Writer, operators, picture, dirty, cycles) -> ImageResult:
     """Restore, write everything, and tell the figures of the image.
 
@@ -81,12 +86,16 @@ def write_products(writer: Writer, operators, picture, dirty, cycles) -> ImageRe
 
     psf = band_mean(picture.psf[middle_facet(operators.facets)], weight)
     writer.beam = restoring_beam(job, psf, picture.grid.cell)
-    true_model = band_mean(picture.model.cube(), weight)
+    share = weight / weight.sum()
+    sky = picture.model
+    true_model = band_mean(sky.cube(), weight)
     # not the mean of the bands' apparent models: the beam would weigh them differently from place
     # to place, so that fluxes belonged to another frequency at the edge than in the middle
     model = true_model * attenuation
     residual = band_mean(picture.residual, weight)
-    restored = restore(model, residual, writer.beam, picture.grid.cell)
+    restored = restored_image(
+        sky, (share @ sky.flux).astype(np.float32), attenuation, residual, writer.beam
+    )
     writer("psf", _centred(psf, picture.grid.shape))
     writer("norm", attenuation, unit="")
     writer("dirty", dirty)
@@ -105,10 +114,9 @@ def write_products(writer: Writer, operators, picture, dirty, cycles) -> ImageRe
 
 def _figures(writer, picture, restored, residual, cycles) -> ImageResult:
     noise = robust_noise(residual)
-    beam = tuple(b / ARCSEC for b in writer.beam[:2]) + (writer.beam[2] / DEGREE,)
     return ImageResult(
         name=writer.job.name, noise=noise, peak=float(np.nanmax(restored)),
-        model_flux=float(picture.model.total_flux.mean()), beam_arcsec=beam,
+        model_flux=float(picture.model.total_flux.mean()), beam_arcsec=beam_arcsec(writer.beam),
         products=tuple(writer.written),
         details={"cycles": cycles, "model_pixels": int(picture.model.size)},
     )
