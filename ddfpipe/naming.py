@@ -32,6 +32,20 @@ REPORT = "report.html"
 PREVIEWS = "previews"
 STATE_FOLDER = "ddfpipe.state"
 
+FLUX_SCALE = "bootstrap"
+"""Root of the tables of flux-scale factors, and of the masks from the images behind them."""
+BOOTSTRAP_MEAN = "image_bootstrap"
+"""Root of the mean of those images; its apparent one is ``image_bootstrap.app.mean.fits``."""
+BOOTSTRAP_MASK = "bootstrap_external_mask.fits"
+BOOTSTRAP_SUFFIXES = {
+    "crossmatch_1": "crossmatch-1.fits",
+    "crossmatch_2": "crossmatch-2.fits",
+    "frequencies": "frequencies.txt",
+    "results_1": "crossmatch-results-1.npy",
+    "results_2": "crossmatch-results-2.npy",
+}
+"""Kind of file of an observation's flux scale -> what follows the observation."""
+
 IMAGE_SUFFIXES = {
     "app_restored": ".app.restored.fits",
     "int_restored": ".int.restored.fits",
@@ -196,6 +210,26 @@ def archive_name(ms: str | Path) -> str:
 def in_archive(path: str | Path) -> bool:
     """Whether a path leads to the compressed copy of a measurement set, or into one."""
     return any(part.endswith(".archive") for part in Path(path).parts)
+
+
+def factors_file(root: str, observation: str) -> str:
+    """Flux-scale factors of an observation (``<root>_<observation>_factors.json``)."""
+    return f"{root}_{observation}_factors.json"
+
+
+def observation_of(ms: str | Path) -> str:
+    """The observation that a measurement set belongs to: its name up to the first underscore."""
+    return Path(ms).stem.split("_")[0]
+
+
+def bootstrap_image(observation: str) -> str:
+    """Root of the image cube of an observation that its flux scale is measured on."""
+    return f"image_bootstrap_{observation}"
+
+
+def bootstrap_product(observation: str, kind: str) -> str:
+    """A file of the flux scale of an observation: a kind of `BOOTSTRAP_SUFFIXES`."""
+    return observation + BOOTSTRAP_SUFFIXES[kind]
 
 
 def log_name(stage: str) -> str:

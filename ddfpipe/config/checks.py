@@ -132,6 +132,8 @@ def advice(cfg: Config) -> list[str]:
         notes.append("[masking] extended_size has no effect without bootstrap=True")
     if cfg.control.split_polcubes and not cfg.control.polcubes:
         notes.append("[control] split_polcubes has no effect without polcubes=True")
+    if cfg.compression.compress_ms and cfg.data.full_mslist is None:
+        notes.append("[compression] compress_ms has no effect without [data] full_mslist")
     if cfg.compression.delete_compressed and not cfg.compression.compress_polcubes:
         notes.append("[compression] delete_compressed has no effect without "
                      "compress_polcubes=True")

@@ -20,7 +20,6 @@ def unavailable(cfg: Config) -> list[str]:
         "[offsets] method (astrometry)": cfg.offsets.method is not None,
         "[spectra] do_dynspec (dynamic spectra)": cfg.spectra.do_dynspec,
         "[compression] compress_polcubes (fpack)": compression.compress_polcubes,
-        "[compression] compress_ms (compressed measurement sets)": compression.compress_ms,
     }
     return [
         f"{what} is not available in this version; switch it off"

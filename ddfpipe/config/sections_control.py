@@ -109,7 +109,7 @@ class Compression:
         "bool", False, "Delete a cube once its compressed copy exists."
     )
     compress_ms: bool = option(
-        "bool", False, "Write dysco-compressed copies of all measurement sets."
+        "bool", False, "Write dysco-compressed copies <ms>.archive of all measurement sets."
     )
 
 

@@ -53,7 +53,7 @@ def solution_path(solsdir: str | Path, ms: str | Path, name: str) -> Path:
 
 def h5parm_path(solsdir: str | Path, ms: str | Path, name: str) -> Path:
     """SOLSDIR/<ms>/<name>.h5."""
-    return Path(solsdir) / Path(ms).name / f"{name}.h5"
+    return naming.solution_h5parm(Path(solsdir), ms, name)
 
 
 def merged_path(directory: str | Path, name: str, start: float, kind: str) -> Path:

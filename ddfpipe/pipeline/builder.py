@@ -20,7 +20,7 @@ from ddfpipe.engines.base import (
 from ddfpipe.errors import ConfigError
 from ddfpipe.pipeline import external_masks, verbs
 from ddfpipe.pipeline.jobs import (
-    DownloadModelJob, ExtendedMaskJob, ExternalMaskJob, MaskModelJob, MergeMasksJob,
+    DownloadModelJob, DynspecJob, ExtendedMaskJob, ExternalMaskJob, MaskModelJob, MergeMasksJob,
     OutsideModelJob, StartModelJob,
 )
 from ddfpipe.pipeline.settings import Settings
@@ -149,9 +149,17 @@ class Builder:
         self._add(name, job, external_masks.extended, (str(job.low), str(job.high)))
         return job.low, job.high
 
+    def spectra(self, name: str, job: DynspecJob, run: Callable) -> None:
+        """Stage that makes the dynamic spectra of an observation."""
+        self._add(name, job, run, (naming.spectra_archive(job.observation),))
+
     def columns(self, name: str, job: ColumnsJob) -> None:
         """Stage that writes columns into the measurement sets."""
         self._add(name, job, verbs.columns, ())
+
+    def archives(self, name: str, job: ColumnsJob) -> None:
+        """Stage that makes compressed copies of the measurement sets."""
+        self._add(name, job, verbs.archives, tuple(naming.archive_name(ms) for ms in job.ms))
 
     # ------------------------------------------------------------------ ends and parts
 
@@ -255,6 +263,14 @@ def references_of(job: Any) -> References:
             _given(job.model, job.minus),
             _given(job.pre_di, job.di, job.weights_from, *_gains(job.gains)),
             _given(job.clusters), job.ms, data=True,
+        )
+    if isinstance(job, DynspecJob):
+        want = job.spectra
+        vis = want.vis
+        return References(
+            _given(want.model, vis.minus),
+            _given(vis.pre_di, vis.di, want.weights_from, *_gains(want.gains)),
+            _given(want.clusters, job.catalogue), vis.ms, data=True,
         )
     if isinstance(job, SmoothJob):
         return References(solutions=(job.name,), ms=job.ms, data=True)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from ddfpipe.errors import DdfpipeError, ResourceError, StageFailed, StopRequested
+from ddfpipe.naming import in_archive
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
 from ddfpipe.pipeline.housekeeping import set_aside
@@ -142,7 +143,8 @@ class Runner:
         """Remove what the earlier run of a stage made, apart from what this one made again."""
         kept = {state.path for state in keep}
         for state in before.outputs:
-            if state.path not in kept:
+            # Archives may be all that is left of the data.
+            if state.path not in kept and not in_archive(state.path):
                 (self.context.workdir / state.path).unlink(missing_ok=True)
 
 

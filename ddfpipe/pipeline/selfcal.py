@@ -12,6 +12,7 @@ from typing import Any
 
 from ddfpipe.errors import ConfigError, InputModelError
 from ddfpipe.naming import image_product
+from ddfpipe.pipeline.archive import archive_sets
 from ddfpipe.pipeline.builder import Builder
 from ddfpipe.pipeline.columns import check_columns, write_columns
 from ddfpipe.pipeline.full_list import (
@@ -93,8 +94,10 @@ def classic(b: Builder) -> Recipe:
         image = final_image(b, data, sky, last_solutions)
 
     # Products that stand here: offsets and shifted images, bands, Q and U cubes, Stokes V,
-    # dynamic spectra, archive copies of the measurement sets.
+    # dynamic spectra.
 
+    with b.part("archive"):
+        archive_sets(b, data, image)
     with b.part("columns"):
         write_columns(b, data, image)
     return b.recipe()

@@ -89,8 +89,8 @@ def job_name(verb: str, job) -> str:
         return f"mask of {job.image}"
     if verb in ("mask_model", "start_model"):
         return job[2]
-    if verb == "export_columns":
-        return "write_columns"
+    if verb in ("export_columns", "archive"):
+        return {"export_columns": "write_columns", "archive": "archive_ms"}[verb]
     if verb == "cluster":
         return str(job.output)
     return f"{job.name} {verb}" if verb == "smooth" else job.name

@@ -96,10 +96,19 @@ class Columns:
     # -- direction-independent corrections -------------------------------------------------------
 
     def _corrected(self, number: int, cache: VisCache, scratch: Scratch) -> int:
-        """The data through the direction-independent gains, four correlations.
+        """The data as they were imaged, four correlations; see `corrected`.
 
-        Flagged samples keep what the data column holds; good ones of stations without gains
-        become NaN, which every program takes for flagged.
+        Flagged samples keep what the data column holds.
+        """
+        return export_column(
+            cache, cache.ms_path, "DATA_DI_CORRECTED", self.corrected(cache, scratch),
+            unused=self.job.column,
+        )
+
+    def corrected(self, cache: VisCache, scratch: Scratch):
+        """Function of (t0, t1) to the corrected data (time, bl, chan, 4) complex64.
+
+        Good samples of stations without gains become NaN, which every program takes for flagged.
         """
         take = subtractor(self.engine, self.job.minus, self.job.decorrelation, self.monitor)
         read = open_reader(cache, self.job, self.engine.solsdir, take)
@@ -114,9 +123,7 @@ class Columns:
             vis[usable[t0:t1] == 0] = np.nan
             return vis
 
-        return export_column(
-            cache, cache.ms_path, "DATA_DI_CORRECTED", piece, unused=self.job.column
-        )
+        return piece
 
     # -- model -----------------------------------------------------------------------------------
 
@@ -168,11 +175,19 @@ class Columns:
     # -- weights ---------------------------------------------------------------------------------
 
     def _weights(self, number: int, cache: VisCache, scratch: Scratch) -> int:
-        """WEIGHT_SPECTRUM times the solver's factors; zero where flagged or not corrected."""
+        return export_column(
+            cache, cache.ms_path, "IMAGING_WEIGHT", self.imaging_weights(cache, scratch)
+        )
+
+    def imaging_weights(self, cache: VisCache, scratch: Scratch) -> np.ndarray:
+        """WEIGHT_SPECTRUM times the solver's factors, (time, bl, chan) float32.
+
+        Zero where flagged or not corrected.
+        """
         solsdir, job = self.engine.solsdir, self.job
         factor = load_weights(solsdir, cache.name, job.weights_from)
         weight = scratch.array("weight", cache.weight.shape, np.float32)
         fill_weights(cache, EVERYWHERE, "imaging", factor, None, weight)
         for name in filter(None, (job.pre_di, job.di)):
             drop_uncorrected(cache, solutions.load_solution(solsdir, cache.name, name), weight)
-        return export_column(cache, cache.ms_path, "IMAGING_WEIGHT", weight)
+        return weight

@@ -1,0 +1,87 @@
+"""Compressed copies of the measurement sets (`[compression] compress_ms`).
+
+They hold the data as the last image was made from: what the classic pipeline keeps in its current
+column, which no column holds here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...data import solutions
+from ...data.archive import Archived, archive_ms
+from ...data.gridrows import GridRows
+from ...data.sizes import size_text
+from ...data.viscache import open_cache
+from ...naming import archive_name, image_product
+from ..base import ColumnsJob
+from .columns import SCRATCH, Columns
+from .solveweights import load_weights
+from .state import digest
+from .visibilities import Scratch
+
+
+def make_archives(engine, job: ColumnsJob, monitor) -> list[Archived]:
+    """An archive of each measurement set of a job in the working directory.
+
+    Its DATA are the job's DATA_DI_CORRECTED, or the data column where nothing is applied to it; its
+    IMAGING_WEIGHT is the job's.
+
+    Raises
+    ------
+    SolveError : a solution set or the weights of the solve cannot be read
+    DataError : a measurement set cannot be read or not be kept faithfully
+    ResourceError : the disk is full
+    """
+    made = []
+    for done, ms in enumerate(job.ms):
+        monitor.check()
+        made.append(_archive(engine, job, ms, monitor))
+        monitor.message(describe(made[-1]))
+        monitor.progress("archiving measurement sets", done + 1, len(job.ms))
+    return made
+
+
+def describe(one: Archived) -> str:
+    """A line on an archive."""
+    if not one.made:
+        return f"{one.path.name}: kept, it is there already"
+    text = f"{one.path.name}: {size_text(one.size)} of {size_text(one.before)}"
+    if one.compressed:
+        text += f", error {one.error:.2g} of the median visibility"
+    else:
+        text += ", not compressed since rows are missing from the measurement set"
+    return text + (f"; an earlier one is now {one.aside.name}" if one.aside else "")
+
+
+def _archive(engine, job: ColumnsJob, ms: Path, monitor) -> Archived:
+    columns = Columns(engine, job, monitor)
+    target = engine.workdir / archive_name(ms)
+    applied = [name for name in (job.pre_di, job.di) if name]
+    changes = bool(applied or job.minus)
+    with Scratch(engine.cache_dir / SCRATCH) as scratch:
+        cache = open_cache(ms, job.column, engine.cache_dir, monitor=monitor,
+                           drop_international=engine.drop_international)
+
+        def corrected(main, info):
+            values = columns.corrected(cache, scratch)
+            return GridRows.of(cache, main, info, values, True, unused=job.column).read
+
+        def weights(main, info):
+            values = columns.imaging_weights(cache, scratch)
+            return GridRows.of(cache, main, info, values, False).read
+
+        tables = [solutions.load_solution(engine.solsdir, ms.name, name) for name in applied]
+        arrays = [a for t in tables for a in (t.gains, t.flag, t.time_edges, t.freq_edges)]
+        minus = [engine.workdir / image_product(job.minus, "model")] if job.minus else []
+        factors = None
+        if job.weights_from is not None:
+            factors = load_weights(engine.solsdir, ms.name, job.weights_from).factor
+        return archive_ms(
+            ms, target, job.column, monitor=monitor,
+            corrected=corrected if changes else None,
+            corrections=digest(applied, job.minus, *arrays, *minus) if changes else "",
+            imaging_weights=None if factors is None else weights,
+            weights_from="" if factors is None else digest(applied, *arrays, factors),
+            skip_imaging_weights=factors is None,
+        )
