@@ -27,6 +27,10 @@ WIDE_EXTERNAL_MASK = "wide_external_mask.fits"
 WIDE_OUTSIDE = "image_full_wide_outside"
 """Root of the model of what lies outside the main field."""
 LOW_IMAGE = "image_full_low_m"
+LOW_CUBES, VERY_LOW_CUBES = "image_full_low", "image_full_vlow"
+"""What the roots of cubes of polarisation begin with, by resolution."""
+COMPRESSED_SUFFIX = ".fz"
+"""What follows the name of a FITS file that fpack has compressed."""
 SUMMARY = "summary.txt"
 REPORT = "report.html"
 PREVIEWS = "previews"
@@ -136,6 +140,30 @@ def masked_image(mask: str | Path) -> str | None:
     return text[: -len(MASK_SUFFIX)] if text.endswith(MASK_SUFFIX) else None
 
 
+def band_image(number: int) -> str:
+    """Root of the final image in band `number` alone, from 0."""
+    return f"{FINAL_IMAGE}_Band{number}"
+
+
+def polarisation_cube(resolution: str, stokes: str, split: bool = False) -> str:
+    """Root of a cube of polarisation.
+
+    resolution: LOW_CUBES or VERY_LOW_CUBES.  split: the cube holds one Stokes parameter of several
+    that were asked for.
+    """
+    return f"{resolution}_Stokes{stokes}" if split else f"{resolution}_{stokes}"
+
+
+def stokes_v_image(observation: str) -> str:
+    """Root of the Stokes V image of an observation."""
+    return f"image_full_high_stokesV_{observation}"
+
+
+def compressed(path: str | Path) -> str:
+    """Name of the copy of a FITS file that fpack makes."""
+    return str(path) + COMPRESSED_SUFFIX
+
+
 def solution_name(name: str, smooth: bool) -> str:
     """Name of a solution set after merging: ``<name>_smoothed``, or ``<name>_merged``."""
     return name + ("_smoothed" if smooth else "_merged")
@@ -215,11 +243,6 @@ def in_archive(path: str | Path) -> bool:
 def factors_file(root: str, observation: str) -> str:
     """Flux-scale factors of an observation (``<root>_<observation>_factors.json``)."""
     return f"{root}_{observation}_factors.json"
-
-
-def observation_of(ms: str | Path) -> str:
-    """The observation that a measurement set belongs to: its name up to the first underscore."""
-    return Path(ms).stem.split("_")[0]
 
 
 def bootstrap_image(observation: str) -> str:

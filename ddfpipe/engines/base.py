@@ -25,6 +25,7 @@ class VisSelection:
     and `minus` the root of a model that is subtracted after them, as the beam alone shows it.
     `scale` is the root of the flux-scale tables (`ddfpipe.naming.factors_file`, one an
     observation) by whose factors the data are multiplied after that; weights stay as they are.
+    `mhz` keeps the measurement sets whose mean channel frequency lies in lo <= f < hi.
     """
 
     ms: tuple[Path, ...]
@@ -34,6 +35,7 @@ class VisSelection:
     pre_di: str | None = None
     minus: str | None = None
     scale: str | None = None
+    mhz: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class ImageJob:
         "frequency" (one a distinct mean frequency of a measurement set), "channel".
     stokes: "I", or several of I, Q, U, V (such as "QU"): dirty images of all of them, for which
         major_cycles is 0 and start_model None.
+    header_mhz: frequency that the headers give; None is the mean of the data.
     """
 
     name: str
@@ -98,6 +101,7 @@ class ImageJob:
     cubes: tuple[str, ...] = ()
     band_mode: str = "equal"
     stokes: str = "I"
+    header_mhz: float | None = None
 
 
 @dataclass(frozen=True)

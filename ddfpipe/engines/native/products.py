@@ -14,7 +14,7 @@ from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
 from ...imaging.sky import lm_to_radec
 from ...naming import image_product
-from ...units import ARCSEC, DEGREE
+from ...units import ARCSEC, DEGREE, MHZ
 from .restoring import restored_image
 
 ATTENUATION_FLOOR = 1e-3
@@ -39,6 +39,9 @@ class Writer:
 
     def __init__(self, job: ImageJob, workdir: Path, grid: SkyGrid, freq: float):
         self.job, self.workdir, self.grid, self.freq = job, workdir, grid, freq
+        self.keys = {"MEANFREQ": (freq, "Hz, weighted mean of the data")}
+        if job.header_mhz is not None:
+            self.freq = job.header_mhz * MHZ
         self.beam = None
         self.written: list[Path] = []
 
@@ -49,7 +52,7 @@ class Writer:
                  history=()) -> None:
         path = self.path(kind, cycle)
         write_image(
-            path, image, self.grid, freq=self.freq, beam=self.beam, unit=unit,
+            path, image, self.grid, freq=self.freq, beam=self.beam, unit=unit, keys=self.keys,
             history=[f"ddfpipe image {self.job.name}: {kind}", *history],
         )
         self.written.append(path)

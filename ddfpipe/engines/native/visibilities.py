@@ -20,9 +20,11 @@ from ...calibration import apply
 from ...calibration.gains import GainTable, as_jones, interpolate_index
 from ...data import solutions
 from ...data.arrays import allocate
+from ...data.scales import load_factors
 from ...data.viscache import VisCache, open_cache
 from ...errors import DataError
-from ...units import ARCSEC, KM
+from ...naming import factors_file
+from ...units import ARCSEC, KM, MHZ
 from .solveweights import load_weights
 
 CHUNK_BYTES = 256e6
@@ -76,13 +78,15 @@ class Taken:
 class Reader:
     """The four correlations of a measurement set as a `VisSelection` asks for them.
 
-    pre, di : tables applied first and last, or None; minus : what is taken out between the two
+    pre, di : tables applied first and last, or None; minus : what is taken out between the two;
+    scale : what the data are multiplied by after that
     """
 
     cache: VisCache
     pre: GainTable | None = None
     minus: Taken | None = None
     di: GainTable | None = None
+    scale: float = 1.0
 
     @property
     def tables(self) -> list[GainTable]:
@@ -97,6 +101,8 @@ class Reader:
         if self.minus is not None:
             vis = np.array(vis)
             vis[..., [0, 3]] -= self.minus.vis[part][..., None]
+        if self.scale != 1.0:
+            vis = vis * np.float32(self.scale)
         return vis if self.di is None else self._corrected(self.di, part, vis)
 
     def _corrected(self, table: GainTable, part: slice, vis: np.ndarray) -> np.ndarray:
@@ -113,7 +119,8 @@ class Reader:
             vis = self(part)
             return 0.5 * (vis[..., 0] + vis[..., 3])
         vis = self.cache.stokes_i(part.start, part.stop)
-        return vis if self.minus is None else vis - self.minus.vis[part]
+        vis = vis if self.minus is None else vis - self.minus.vis[part]
+        return vis if self.scale == 1.0 else vis * np.float32(self.scale)
 
     def key(self) -> str:
         """Key of what was read (path, column, stations, contents) and of all that was done to it."""
@@ -121,6 +128,8 @@ class Reader:
         digest = hashlib.sha256(f"{self.cache.path.name} {fingerprint}".encode())
         if self.minus is not None:
             digest.update(f" minus {self.minus.key}".encode())
+        if self.scale != 1.0:
+            digest.update(f" scale {self.scale!r}".encode())
         for name, table in (("pre", self.pre), ("di", self.di)):
             if table is not None:
                 digest.update(f" {name} ".encode())
@@ -129,14 +138,17 @@ class Reader:
         return digest.hexdigest()[:16]
 
 
-def open_reader(cache: VisCache, selection, solsdir: Path, subtractor=None) -> Reader:
+def open_reader(
+    cache: VisCache, selection, solsdir: Path, subtractor=None, workdir: Path | None = None
+) -> Reader:
     """The visibilities of a cache as a selection (or a ColumnsJob) asks for them.
 
     subtractor : function of a cache to a `Taken`; needed where `selection.minus` is given
+    workdir : folder of the flux-scale tables; needed where `selection.scale` is given
 
     Raises
     ------
-    SolveError : a table cannot be read
+    SolveError : a table of gains cannot be read; DataError : one of factors cannot
     """
     pre, di = (
         solutions.load_solution(solsdir, cache.name, name) if name else None
@@ -148,7 +160,17 @@ def open_reader(cache: VisCache, selection, solsdir: Path, subtractor=None) -> R
             raise AssertionError(f"{cache.name} is to be read without {selection.minus}, but "
                                  "nobody says how")
         minus = subtractor(cache)
-    return Reader(cache, pre, minus, di)
+    return Reader(cache, pre, minus, di, _scale(cache, selection.scale, workdir))
+
+
+def _scale(cache: VisCache, root: str | None, workdir: Path | None) -> float:
+    """Factor of a measurement set on the flux scale `root`, one without any."""
+    if root is None:
+        return 1.0
+    if workdir is None:
+        raise AssertionError(f"{cache.name} is to be read on the flux scale {root}, but nobody "
+                             "says where its tables lie")
+    return load_factors(workdir / factors_file(root, cache.observation)).of(cache.freq)
 
 
 @dataclass
@@ -219,10 +241,11 @@ def assign_bands(freqs: list[np.ndarray], n_bands: int) -> list[np.ndarray]:
 def open_data(
     selection, *, cache_dir, solsdir, scratch, weights="unit", weights_from=None,
     n_bands=1, uv_down_weight=None, drop_international=False, monitor=None, subtractor=None,
+    workdir=None,
 ) -> Data:
     """Open (building where needed) the caches of `selection` and weight its visibilities.
 
-    subtractor : see `open_reader`
+    subtractor, workdir : see `open_reader`
 
     Raises
     ------
@@ -234,11 +257,12 @@ def open_data(
         )
         for ms in selection.ms
     ]
+    caches = in_band(caches, selection.mhz)
     _check_phase_centres(caches)
     bands = assign_bands([c.freq for c in caches], n_bands)
     sets = []
     for i, (cache, band) in enumerate(zip(caches, bands)):
-        reader = open_reader(cache, selection, solsdir, subtractor)
+        reader = open_reader(cache, selection, solsdir, subtractor, workdir)
         vis = stokes_i(reader, cache_dir, monitor)
         weight = scratch.array(f"weight{i}", vis.shape, np.float32)
         factor = load_weights(solsdir, cache.name, weights_from) if weights == "imaging" else None
@@ -254,6 +278,25 @@ def open_data(
             f"{high:g} km: check the flags and the options uvmin and uvmax"
         )
     return Data(sets, caches[0].phase_centre, freq, total)
+
+
+def in_band(caches, mhz: tuple[float, float] | None) -> list:
+    """The caches whose mean channel frequency lies in lo <= f < hi (MHz); all without limits.
+
+    Raises
+    ------
+    DataError : none is left
+    """
+    if mhz is None:
+        return caches
+    low, high = mhz
+    inside = [c for c in caches if low <= c.freq.mean() / MHZ < high]
+    if not inside:
+        raise DataError(
+            f"none of {len(caches)} measurement sets has its mean frequency between {low:g} and "
+            f"{high:g} MHz: change [image] centralfreqs"
+        )
+    return inside
 
 
 def _check_phase_centres(caches) -> None:
