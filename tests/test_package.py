@@ -80,13 +80,13 @@ def test_the_readme_says_what_is_not_there_yet():
 
     words = ["--data-mslist=x", "--control-bootstrap=True", "--control-polcubes=True",
              "--control-stokesv=True", "--control-spectral_restored=True",
-             "--control-msss_mode=True", 
-             "--offsets-method=pslocal", "--spectra-do_dynspec=True",
+             "--control-msss_mode=True",
+             "--offsets-method=pslocal",
              "--compression-compress_polcubes=True"]
     spoken = {"bootstrap": "`bootstrap`", "polcubes": "Stokes Q and U cubes",
               "stokesv": "Stokes V", "spectral_restored": "images of single bands",
-              "msss_mode": "`msss_mode`", "redo_DI": "`redo_DI`", "do_wide": "`do_wide`",
-              "method": "`[offsets] method`", "do_dynspec": "`do_dynspec`",
+              "msss_mode": "`msss_mode`",
+              "method": "`[offsets] method`",
               "compress_polcubes": "`compress_polcubes`"}
     rows = [line for line in (ROOT / "README.md").read_text().splitlines()
             if line.endswith("| not yet |")]

@@ -18,7 +18,6 @@ def unavailable(cfg: Config) -> list[str]:
         "[control] write_columns=SCALED_DATA (data on the bootstrapped flux scale)":
             "SCALED_DATA" in control.write_columns,
         "[offsets] method (astrometry)": cfg.offsets.method is not None,
-        "[spectra] do_dynspec (dynamic spectra)": cfg.spectra.do_dynspec,
         "[compression] compress_polcubes (fpack)": compression.compress_polcubes,
     }
     return [

@@ -155,7 +155,12 @@ class Builder:
 
     def columns(self, name: str, job: ColumnsJob) -> None:
         """Stage that writes columns into the measurement sets."""
-        self._add(name, job, verbs.columns, ())
+        removed = [s.name for s in self._stages if isinstance(s.job, RemoveColumnsJob)]
+        self._add(name, job, verbs.columns, (), after=removed)
+
+    def remove_columns(self, name: str, job: RemoveColumnsJob) -> None:
+        """Stage that removes columns of earlier runs from the measurement sets."""
+        self._add(name, job, verbs.remove_columns, ())
 
     def archives(self, name: str, job: ColumnsJob) -> None:
         """Stage that makes compressed copies of the measurement sets."""
@@ -194,15 +199,19 @@ class Builder:
 
     def _add(self, name: str, job: Any, run: Callable, makes: tuple[str, ...],
              provides: Iterable[str] = (), files: Iterable[Path] = (),
-             resumes: bool = False) -> None:
+             resumes: bool = False, after: Iterable[str] = ()) -> None:
+        """Add a stage; it needs the stages `after` besides those whose products it reads."""
         if name in self._makers.values():
             raise AssertionError(f"recipe has two stages called {name}")
         read = references_of(job)
         needs, users = self._resolve(read)
         config = self.settings.config
-        settings = {key: _option(config, key) for key in ENGINE_SETTINGS} if read.data else {}
+        native = config.machine.engine == "native"
+        keys = ENGINE_SETTINGS + (() if native else EXTERNAL_SETTINGS)
+        settings = {key: _option(config, key) for key in keys} if read.data else {}
         self._stages.append(Stage(
-            name=name, job=job, run=run, makes=makes, needs=needs, options=self.settings.take(),
+            name=name, job=job, run=run, makes=makes, needs=(*needs, *after),
+            options=self.settings.take(),
             settings=settings, files=(*users, *files), ms=read.ms, group=self.group,
             resumes=resumes,
         ))
@@ -272,6 +281,8 @@ def references_of(job: Any) -> References:
             _given(vis.pre_di, vis.di, want.weights_from, *_gains(want.gains)),
             _given(want.clusters, job.catalogue), vis.ms, data=True,
         )
+    if isinstance(job, RemoveColumnsJob):
+        return References(ms=job.ms)
     if isinstance(job, SmoothJob):
         return References(solutions=(job.name,), ms=job.ms, data=True)
     if isinstance(job, MaskJob):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddfpipe.engines.base import ImageJob
+from ddfpipe.engines.base import ImageJob, SpectraJob
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,30 @@ class DownloadModelJob:
     ms: tuple[Path, ...]
     radius_deg: float
     output: Path
+
+
+@dataclass(frozen=True)
+class DynspecJob:
+    """Dynamic spectra of one observation.
+
+    spectra: what the engine is asked for; its positions and output lie in the cache directory.
+    catalogue: list of targets; bright_jy: peak flux from which sources of the image are targets;
+    radius_deg: of the circle about the phase centre that holds all positions.
+    """
+
+    spectra: SpectraJob
+    observation: str
+    catalogue: Path | None
+    bright_jy: float
+    radius_deg: float
+
+
+@dataclass(frozen=True)
+class RemoveColumnsJob:
+    """Remove what pipelines have written into measurement sets `ms`, but for columns `keep`."""
+
+    ms: tuple[Path, ...]
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

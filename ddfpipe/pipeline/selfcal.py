@@ -15,6 +15,7 @@ from ddfpipe.naming import image_product
 from ddfpipe.pipeline.archive import archive_sets
 from ddfpipe.pipeline.builder import Builder
 from ddfpipe.pipeline.columns import check_columns, write_columns
+from ddfpipe.pipeline.dynspec import dynamic_spectra
 from ddfpipe.pipeline.full_list import (
     final_image, full_bandwidth_calibration, full_bandwidth_images, last_calibration,
     low_resolution, masked_small_list_model,
@@ -93,9 +94,11 @@ def classic(b: Builder) -> Recipe:
     with b.part("final image"):
         image = final_image(b, data, sky, last_solutions)
 
-    # Products that stand here: offsets and shifted images, bands, Q and U cubes, Stokes V,
-    # dynamic spectra.
+    # Products that stand here: offsets and shifted images, bands, Q and U cubes, Stokes V.
 
+    if s.spectra.do_dynspec:
+        with b.part("dynamic spectra"):
+            dynamic_spectra(b, image)
     with b.part("archive"):
         archive_sets(b, data, image)
     with b.part("columns"):

@@ -20,7 +20,10 @@ from ddfpipe.data.clusters import make_directions, write_clusters
 from ddfpipe.data.fingerprint import own_change
 from ddfpipe.data.images import SkyGrid, read_image, write_image
 from ddfpipe.data.model import PixelModel, save_model
+from ddfpipe.data.regions import FacetOutline, write_tessel
 from ddfpipe.data.solutions import link_solution, save_solution, save_table
+from ddfpipe.data.spectra import create_piece
+from ddfpipe.data.targets import read_positions
 from ddfpipe.engines.base import ImageResult, SolveResult
 from ddfpipe.naming import (
     archive_name, image_product, mask_of, merged_file, solution_file, solution_name,
@@ -56,6 +59,8 @@ class FakeEngine:
         for cycle in range(1, job.major_cycles + 1):
             made.append(self._fits(image_product(job.name, "residual", cycle), rng))
         made.append(self._model(job.name, rng))
+        if "app_restored" in kinds:
+            made.append(self._tessel(job.name))
         return ImageResult(job.name, 1e-4, 0.5, 2.0, (12.0, 12.0, 0.0), tuple(made))
 
     def solve(self, job, monitor) -> SolveResult:
@@ -117,6 +122,17 @@ class FakeEngine:
             made.append(Archived(path, True, True, 0.001, 0.0005, 200, 50))
         return made
 
+    def spectra(self, job, monitor) -> Path:
+        rng = self._begin("spectra", job, job.name, monitor)
+        count = len(read_positions(job.positions))
+        for number, ms in enumerate(job.vis.ms):
+            piece = create_piece(job.output, number, count, time=5e9 + 8.0 * np.arange(6),
+                                 freq=FREQ + 1e5 * (2 * number + np.arange(2)), interval=8.0,
+                                 width=1e5)
+            piece.flux[:] = rng.normal(size=piece.flux.shape)
+            piece.weight[:] = rng.uniform(1, 2, piece.weight.shape)
+        return job.output
+
     def clear_cache(self, ms) -> None:
         self.cleared.append(tuple(path.name for path in ms))
 
@@ -168,6 +184,11 @@ class FakeEngine:
         model = PixelModel(self._grid(), np.array([FREQ]), index,
                            rng.uniform(size=(1, 5)).astype(np.float32))
         return save_model(self.workdir / image_product(root, "model"), model)
+
+    def _tessel(self, root) -> Path:
+        corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * 1e-3 + [1.0, 0.8]
+        return write_tessel(self.workdir / image_product(root, "tessel"),
+                            [FacetOutline("S0", (1.0, 0.8), corners)])
 
     def _gains(self, rng) -> GainTable:
         edges = 5e9 + np.array([[0.0, 60.0], [60.0, 120.0], [120.0, 180.0]])
