@@ -6,19 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddfpipe.errors import ConfigError
+from ddfpipe.products.commandline import Parser
 from ddfpipe.products.mosaic.options import METHODS, PROJECTIONS, MosaicOptions
 
 _DESCRIPTION = """\
 Mosaic of the final images of several directories, each weighted by (beam / noise)^2.
 Products: [band<n>-][<rootname>-]mosaic.fits, -weights.fits, -coverage.fits, -moc.fits, .png."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Wrong use is an error like any other: one message, exit code 1."""
-
-    def error(self, message: str):
-        raise ConfigError(f"{message}; see --help")
 
 
 def parse(words: Sequence[str], program: str = "mosaic.py") -> MosaicOptions:
