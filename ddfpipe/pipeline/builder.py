@@ -7,7 +7,7 @@ earlier stage makes is a dependency, another existing file belongs to the user.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,16 +20,16 @@ from ddfpipe.engines.base import (
 from ddfpipe.errors import ConfigError
 from ddfpipe.pipeline import external_masks, verbs
 from ddfpipe.pipeline.jobs import (
-    DownloadModelJob, DynspecJob, ExtendedMaskJob, ExternalMaskJob, MaskModelJob, MergeMasksJob,
-    OutsideModelJob, StartModelJob,
+    CompressJob, DownloadModelJob, DynspecJob, ExtendedMaskJob, ExternalMaskJob, MaskModelJob,
+    MergeMasksJob, OutsideModelJob, RemoveColumnsJob, StartModelJob,
 )
 from ddfpipe.pipeline.settings import Settings
 from ddfpipe.pipeline.stage import Recipe, Stage
 
-ENGINE_SETTINGS = (
-    "machine.engine", "image.beam_model", "data.drop_international", "control.beam_at"
-)
+ENGINE_SETTINGS = ("machine.engine", "image.beam_model", "data.drop_international")
 """Options that the engine knows from its construction and that change what it makes."""
+EXTERNAL_SETTINGS = ("control.beam_at",)
+"""More of them, which the native engine has no use for."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Data:
 
     di: direction-independent solutions applied while reading.  weights_from: the latest solve
     that estimated imaging weights.  pre_di, minus: what the preliminaries have left to be applied
-    to all data, see `VisSelection`.
+    to all data, see `VisSelection`.  mhz: range of frequency, None for all.
     """
 
     ms: tuple[Path, ...]
@@ -47,10 +47,21 @@ class Data:
     weights_from: str | None = None
     pre_di: str | None = None
     minus: str | None = None
+    mhz: tuple[float, float] | None = None
 
     def select(self, uv_km: tuple[float, float]) -> VisSelection:
         """The visibilities within a range of baselines."""
-        return VisSelection(self.ms, self.column, self.di, uv_km, self.pre_di, self.minus)
+        return VisSelection(
+            self.ms, self.column, self.di, uv_km, self.pre_di, self.minus, mhz=self.mhz
+        )
+
+    def band(self, mhz: tuple[float, float]) -> "Data":
+        """The measurement sets of a range of frequency in MHz."""
+        return replace(self, mhz=mhz)
+
+    def of(self, ms: tuple[Path, ...]) -> "Data":
+        """Only some of the measurement sets."""
+        return replace(self, ms=ms)
 
     def corrected(self, di: str) -> "Data":
         """The same data through direction-independent solutions."""
@@ -153,6 +164,12 @@ class Builder:
         """Stage that makes the dynamic spectra of an observation."""
         self._add(name, job, run, (naming.spectra_archive(job.observation),))
 
+    def compress(self, name: str, job: CompressJob) -> None:
+        """Stage that packs files; it may take their place."""
+        packed = {str(path): naming.compressed(path) for path in job.files}
+        self._add(name, job, verbs.compress, tuple(packed.values()),
+                  replaces=packed if job.delete else {})
+
     def columns(self, name: str, job: ColumnsJob) -> None:
         """Stage that writes columns into the measurement sets."""
         removed = [s.name for s in self._stages if isinstance(s.job, RemoveColumnsJob)]
@@ -199,7 +216,8 @@ class Builder:
 
     def _add(self, name: str, job: Any, run: Callable, makes: tuple[str, ...],
              provides: Iterable[str] = (), files: Iterable[Path] = (),
-             resumes: bool = False, after: Iterable[str] = ()) -> None:
+             resumes: bool = False, after: Iterable[str] = (),
+             replaces: Mapping[str, str] | None = None) -> None:
         """Add a stage; it needs the stages `after` besides those whose products it reads."""
         if name in self._makers.values():
             raise AssertionError(f"recipe has two stages called {name}")
@@ -213,7 +231,7 @@ class Builder:
             name=name, job=job, run=run, makes=makes, needs=(*needs, *after),
             options=self.settings.take(),
             settings=settings, files=(*users, *files), ms=read.ms, group=self.group,
-            resumes=resumes,
+            resumes=resumes, replaces=replaces or {},
         ))
         for item in (*makes, *provides):
             self._makers[item] = name
@@ -299,6 +317,8 @@ def references_of(job: Any) -> References:
         return References(files=(job.skymodel,), ms=job.like.vis.ms, data=True)
     if isinstance(job, ExternalMaskJob):
         return References(files=_given(job.grid, job.tgss, job.region, job.fits_mask))
+    if isinstance(job, CompressJob):
+        return References(files=job.files)
     if isinstance(job, MergeMasksJob):
         return References(files=job.masks)
     if isinstance(job, ExtendedMaskJob):
