@@ -16,11 +16,13 @@ from ddfpipe.pipeline.archive import archive_sets
 from ddfpipe.pipeline.builder import Builder
 from ddfpipe.pipeline.columns import check_columns, write_columns
 from ddfpipe.pipeline.dynspec import dynamic_spectra
+from ddfpipe.pipeline.end_products import end_products
 from ddfpipe.pipeline.full_list import (
     final_image, full_bandwidth_calibration, full_bandwidth_images, last_calibration,
     low_resolution, masked_small_list_model,
 )
 from ddfpipe.pipeline.preliminaries import preliminaries
+from ddfpipe.pipeline.removal import remove_old_columns
 from ddfpipe.pipeline.settings import Settings
 from ddfpipe.pipeline.small_list import (
     Sky, amplitude_and_phase, first_di_calibration, image_without_solutions, phase_only,
@@ -57,6 +59,8 @@ def classic(b: Builder) -> Recipe:
     s = b.settings
     skip_di = s.control.skip_di
     check_columns(s.config)
+    with b.part("preliminaries"):
+        remove_old_columns(b)
     data, all_data = preliminaries(b)
     if s.inputmodel.basedicomodel:
         sky, base_image = known_sky(b)
@@ -94,9 +98,10 @@ def classic(b: Builder) -> Recipe:
     with b.part("final image"):
         image = final_image(b, data, sky, last_solutions)
 
-    # Products that stand here: offsets and shifted images, bands, Q and U cubes, Stokes V.
+    # Products that stand here: offsets and shifted images.
 
-    if s.spectra.do_dynspec:
+    end_products(b, data, sky, last_solutions)
+    if s.config.spectra.do_dynspec:
         with b.part("dynamic spectra"):
             dynamic_spectra(b, image)
     with b.part("archive"):
