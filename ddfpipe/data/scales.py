@@ -50,6 +50,10 @@ class FactorTable:
             return np.ones_like(np.asarray(frequency, float))[()]
         return interpolate(np.array(self.frequency), np.array(self.factor), frequency)
 
+    def of(self, frequencies: np.ndarray) -> float:
+        """Factor of a measurement set with channels at (chan,) Hz."""
+        return float(self.at(np.mean(frequencies)))
+
     def text(self) -> str:
         """The table for people."""
         lines = [f"flux scale of {self.observation}: data are multiplied by",
