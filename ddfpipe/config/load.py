@@ -65,8 +65,8 @@ def load_layers(
     model_problems: list[str] = []
     if check and layers.complete:
         findings = [*unset, *checks.missing_files(cfg), *checks.contradictions(cfg)]
-        layers.problems += _sentences(findings, layers, bad)
-        model_problems = _sentences(checks.input_model(cfg), layers, bad)
+        layers.problems += place_findings(findings, layers, bad)
+        model_problems = place_findings(checks.input_model(cfg), layers, bad)
     notes += layers.warnings
     if layers.problems:
         raise checks.report(layers.problems + model_problems, ConfigError)
@@ -110,10 +110,10 @@ def _provenance(layers: Layers) -> dict[str, str]:
     }
 
 
-def _sentences(
+def place_findings(
     findings: Iterable[checks.Finding], layers: Layers, bad: set[str]
 ) -> list[str]:
-    """Findings with the options they are about and where those were set."""
+    """Findings as sentences with the options they are about and where those were set."""
     lines = []
     for keys, message in findings:
         if bad.intersection(keys):

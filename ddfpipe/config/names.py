@@ -15,13 +15,17 @@ OBSOLETE = {
     "final_dt": "use [solutions] dt_fast",
     "nchansols_di": "the frequency intervals of direction-independent solves follow from the "
     "data; [solutions] dt_di sets their length in time",
+    "sfind": "sources are always found, and found again only if something changed",
+    "tgss_match_majkey1": "sizes are found by the names of columns",
+    "tgss_match_majkey2": "sizes are found by the names of columns",
+    "first_match_majkey1": "sizes are found by the names of columns",
+    "first_match_majkey2": "sizes are found by the names of columns",
 }
 """Options of older ddf-pipeline versions (lower case) and what replaced them."""
 
 QUALITY_SECTIONS = ("pybdsm", "comparison_cats")
 QUALITY_OPTIONS = (
-    "ncpu", "pbimage", "nonpbimage", "catprefix", "sfind", "sfind_pixel_fraction",
-    "fit_sourcecounts",
+    "ncpu", "pbimage", "nonpbimage", "catprefix", "sfind_pixel_fraction", "fit_sourcecounts",
 )
 """Sections and options that only quality_pipeline.py knows."""
 
@@ -60,7 +64,7 @@ def unknown_option(sections: Mapping[str, type], title: str, name: str) -> str:
         near = _nearest(name, options_of(cls), cutoff=0.8)
         if near:
             return f"{text}; did you mean {near} of [{section}]?"
-    return f"{text}; pipeline.py without arguments lists all options"
+    return f"{text}; without arguments the program lists all options"
 
 
 def value_hint(title: str, name: str, text: str) -> str:

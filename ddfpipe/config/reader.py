@@ -193,7 +193,7 @@ def _foreign_option(
         layers.warnings.append(
             f"{place}: the option {name} of [{title}] is obsolete and not used; {advice}"
         )
-    elif name in names.QUALITY_OPTIONS:
+    elif name in names.QUALITY_OPTIONS and "pybdsm" not in sections:
         layers.warnings.append(
             f"{place}: the option {name} of [{title}] belongs to quality_pipeline.py and is "
             "not used"

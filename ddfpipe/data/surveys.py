@@ -74,6 +74,7 @@ def read_survey(
     *,
     columns: Mapping[str, str] | None = None,
     flux_divisor: float | None = None,
+    unitless_divisor: float | None = None,
     frequency: float | None = None,
     notes: list[str] | None = None,
 ) -> SurveyCatalogue:
@@ -81,7 +82,8 @@ def read_survey(
 
     columns: names of columns by our names (keys of ALIASES) where they are unusual.
     flux_divisor: what the file's fluxes are divided by to get Jy; None takes the columns' units.
-    frequency: Hz, over what the file says.  notes: receives what had to be assumed.
+    unitless_divisor: the same, for columns without a unit only.  frequency: Hz, over what the file
+    says.  notes: receives what had to be assumed.
     Rows without a finite position are left out.  Raises DataError naming file and column.
     """
     path = Path(path)
@@ -93,7 +95,8 @@ def read_survey(
         made = _from_skymodel(path, flux_divisor or 1.0)
     else:
         made = catalogue_of_table(_table(path, kind), columns=columns, flux_divisor=flux_divisor,
-                                  where=str(path), notes=notes)
+                                  unitless_divisor=unitless_divisor, where=str(path),
+                                  notes=notes)
     if frequency is not None:
         made.frequency[:] = frequency
     kept = made.select(np.isfinite(made.ra) & np.isfinite(made.dec))
@@ -143,6 +146,7 @@ def catalogue_of_table(
     *,
     columns: Mapping[str, str] | None = None,
     flux_divisor: float | None = None,
+    unitless_divisor: float | None = None,
     where: str = "table",
     notes: list[str] | None = None,
 ) -> SurveyCatalogue:
@@ -154,11 +158,11 @@ def catalogue_of_table(
     def get(name: str, unit: float, kind: str) -> np.ndarray:
         if name not in found:
             return np.full(n, np.nan)
-        return _numbers(table[found[name]], where) * _scale(table[found[name]], kind, unit, notes,
-                                                            where)
+        column = table[found[name]]
+        return _numbers(column, where) * _scale(column, kind, unit, notes, where)
 
-    jansky = 1.0 if flux_divisor is None else 1.0 / flux_divisor
     kind = "flux" if flux_divisor is None else "given"
+    jansky = 1.0 / (flux_divisor or unitless_divisor or 1.0)
     dec = _angles(table[found["dec"]], parse_dec, where)
     made = SurveyCatalogue(
         ra=np.mod(_angles(table[found["ra"]], parse_ra, where), 2 * np.pi), dec=dec,
@@ -219,7 +223,8 @@ def _scale(column: Column, kind: str, assumed: float, notes: list[str], where: s
         if text in scales:
             return scales[text]
         said = f"has the unit {column.unit}" if text else "has no unit"
-        notes.append(f"{where}: the column {column.name} {said}; Jy is assumed")
+        notes.append(f"{where}: the column {column.name} {said}; {1.0 / assumed:g} of it are taken "
+                     "for a Jy")
         return assumed
     try:
         return float(units.Unit(text, parse_strict="raise").to(units.rad)) if text else assumed

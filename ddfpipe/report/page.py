@@ -12,17 +12,19 @@ from typing import Any
 from ddfpipe.report.figures import figure_text
 from ddfpipe.report.progress import duration
 
+STYLE = """
+body { font: 15px/1.4 sans-serif; margin: 2em auto; max-width: 70em; color: #222 }
+table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .25em .7em; border-bottom: 1px solid #ddd }
+.done { color: #17692f } .running { color: #0b5394 } .failed { color: #b00020 }
+.stopped { color: #8a5a00 } .open { color: #888 }
+figure { display: inline-block; margin: .5em } img { width: 30em; max-width: 100% }
+figcaption { font-size: 85%; color: #555 }
+"""
+
 _HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.4 sans-serif; margin: 2em auto; max-width: 70em; color: #222 }}
-table {{ border-collapse: collapse; width: 100% }}
-td, th {{ text-align: left; padding: .25em .7em; border-bottom: 1px solid #ddd }}
-.done {{ color: #17692f }} .running {{ color: #0b5394 }} .failed {{ color: #b00020 }}
-.stopped {{ color: #8a5a00 }} .open {{ color: #888 }}
-figure {{ display: inline-block; margin: .5em }} img {{ width: 30em; max-width: 100% }}
-figcaption {{ font-size: 85%; color: #555 }}
-</style></head><body>
-<h1>{title}</h1><p>{done} of {total} stages done; written {now}.</p>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
+<body><h1>{title}</h1><p>{done} of {total} stages done; written {now}.</p>
 """
 
 
@@ -45,7 +47,7 @@ def write_page(path: Path, title: str, rows: Sequence[PageRow]) -> None:
     from ddfpipe.data.atomic import atomic_write_text
 
     parts = [_HEAD.format(
-        title=html.escape(f"ddfpipe: {title}"), total=len(rows),
+        title=html.escape(f"ddfpipe: {title}"), style=STYLE, total=len(rows),
         done=sum(row.state == "done" for row in rows),
         now=datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
     )]

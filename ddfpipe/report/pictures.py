@@ -166,6 +166,21 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=True)
 
 
+def new_figure(width: float, height: float, columns: int = 1):
+    """(figure, panels (1, columns)) of a matplotlib figure that needs no display; inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, squeeze=False)
+
+
+def save_figure(figure, png: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    _save(figure, png)
+
+
 def _save(figure, png: Path) -> None:
     from ddfpipe.data.atomic import atomic_path
 

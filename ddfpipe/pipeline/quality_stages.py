@@ -1,0 +1,400 @@
+"""The stages of quality_pipeline.py: each leaves its figures as JSON, most also a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from ddfpipe.errors import DdfpipeError, StopRequested
+from ddfpipe.naming import catalogue_product, match_product
+from ddfpipe.pipeline.context import Context
+from ddfpipe.pipeline.stage import StageResult
+
+PRODUCTS = ("rms", "residual", "mask", "regions")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The image and what belongs to it, names relative to the working directory."""
+
+    app: str
+    intrinsic: str
+    prefix: str
+    facets: str | None
+
+    def product(self, context: Context, kind: str) -> Path:
+        """Catalogue or one of its companions."""
+        return context.workdir / catalogue_product(self.prefix, kind)
+
+
+@dataclass(frozen=True)
+class SourcesJob:
+    """Make the catalogue; tiers: `ddfpipe.products.quality.tiers.Tiers`."""
+
+    image: ImageFiles
+    folder: str
+    tiers: Any
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """Measure one thing; values: what it is measured with."""
+
+    image: ImageFiles
+    folder: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MatchJob:
+    """Compare with one catalogue (`ddfpipe.config.quality.CatalogueChoice`)."""
+
+    image: ImageFiles
+    folder: str
+    choice: Any
+    values: Mapping[str, Any]
+
+
+def part_name(folder: str, stage: str, suffix: str = "json") -> str:
+    """File of a stage's figures, or picture."""
+    return f"{folder}/{stage}.{suffix}"
+
+
+def read_part(context: Context, folder: str, stage: str) -> dict:
+    """Figures of an earlier stage."""
+    return json.loads((context.workdir / part_name(folder, stage)).read_text(encoding="utf-8"))
+
+
+Measure = Callable[[Context, Any], tuple[dict, dict[str, Any]]]
+
+
+def part_stage(name: str, draws: str | None = None) -> Callable[[Measure], Callable]:
+    """Make a stage of a function that returns (figures, figures of the status line).
+
+    draws: function of ddfpipe.report.quality that draws the figures.  What can go wrong with this
+    very part (a catalogue that cannot be read) is told in place of figures and fails nothing.
+    """
+
+    def decorate(measure: Measure) -> Callable[[Context, Any], StageResult]:
+        @wraps(measure)
+        def run(context: Context, job: Any) -> StageResult:
+            stage = name.format(job=job)
+            try:
+                figures, line = measure(context, job)
+            except StopRequested:
+                raise
+            except DdfpipeError as problem:
+                context.monitor.message(f"{stage}: {problem}")
+                figures, line = {"problem": str(problem)}, {"problem": str(problem)}
+            return _keep(context, job.folder, stage, figures, line, draws)
+
+        return run
+
+    return decorate
+
+
+def _keep(context: Context, folder: str, stage: str, figures: dict, line: dict[str, Any],
+          draws: str | None) -> StageResult:
+    from ddfpipe.data.atomic import atomic_write_json
+    from ddfpipe.report import quality
+
+    atomic_write_json(context.workdir / part_name(folder, stage), figures)
+    products = [part_name(folder, stage)]
+    if draws is not None and "problem" not in figures:
+        picture = part_name(folder, stage, "png")
+        getattr(quality, draws)(figures, context.workdir / picture)
+        products.append(picture)
+    return StageResult(line, tuple(products))
+
+
+def _facets(context: Context, image: ImageFiles) -> list:
+    from ddfpipe.products.quality.facets import read_facets
+
+    return read_facets(context.workdir / image.facets if image.facets else None)
+
+
+def _catalogue(context: Context, image: ImageFiles):
+    from astropy.table import Table
+
+    return Table.read(image.product(context, "catalogue"), format="fits", hdu=1,
+                      character_as_bytes=False)
+
+
+def _centre(image) -> tuple[float, float]:
+    return image.grid.ra, image.grid.dec
+
+
+def _threads(context: Context) -> int:
+    return context.config.machine.NCPU
+
+
+# ---------------------------------------------------------------------- sources
+
+
+def sources(context: Context, job: SourcesJob) -> StageResult:
+    """Catalogue with its companions.  A failure here ends the run: all else needs it."""
+    from ddfpipe.data.images import read_image
+    from ddfpipe.products.quality.facets import facet_numbers
+    from ddfpipe.products.quality.tiers import make_catalogue, positions, write_catalogue
+    from ddfpipe.report import quality
+
+    image = job.image
+    app, intrinsic = (context.workdir / name for name in (image.app, image.intrinsic))
+    products = {kind: image.product(context, kind) for kind in PRODUCTS}
+    table = make_catalogue(app, intrinsic, job.tiers, products, threads=_threads(context),
+                           monitor=context.monitor)
+    facets = _facets(context, image)
+    table["Facet"] = facet_numbers(*positions(table), facets, read_image(intrinsic).grid)
+    write_catalogue(table, image.product(context, "catalogue"))
+    figures = {"sources": len(table), "facets": len(facets),
+               "second_pass": int((table["Pass"] == 2).sum()),
+               "total_flux_jy": float(table["Total_flux"].sum())}
+    result = _keep(context, job.folder, "sources", figures,
+                   {"sources": len(table), "of_second_pass": figures["second_pass"]}, None)
+    picture = part_name(job.folder, "sources", "png")
+    quality.draw_field(app, context.workdir / picture,
+                       context.workdir / image.facets if image.facets else None)
+    made = [str(path.relative_to(context.workdir)) for path in products.values() if path.exists()]
+    return StageResult(result.figures, (*result.products, picture, *made))
+
+
+# ---------------------------------------------------------------------- measures
+
+
+@part_stage("noise", "draw_noise")
+def noise(context: Context, job: MeasureJob) -> tuple[dict, dict]:
+    """Noise of the apparent image: centre, facets, map."""
+    from ddfpipe.data.images import read_image
+    from ddfpipe.products.quality.noise import noise_figures
+    from ddfpipe.units import DEGREE
+
+    app = context.workdir / job.image.app
+    figures, plane, step = noise_figures(
+        app, _facets(context, job.image), threads=_threads(context),
+        central_pixels=job.values["central_pixels"], box=job.values["noise_box"])
+    grid = read_image(app).grid
+    figures["map_jy"] = [[float(f"{v:.4g}") for v in row] for row in plane]
+    figures["map_width_deg"] = grid.nx * grid.cell / DEGREE
+    return figures, {"noise": figures["central_jy"] or float("nan")}
+
+
+@part_stage("dynamic_range", "draw_dynamic_range")
+def dynamic_range(context: Context, job: MeasureJob) -> tuple[dict, dict]:
+    """Peak over artefacts near bright sources."""
+    from ddfpipe.products.quality import noise as measures
+    from ddfpipe.units import ARCSEC, DEGREE
+
+    figures = measures.dynamic_range(
+        context.workdir / job.image.app, _catalogue(context, job.image),
+        min_peak=job.values["bright_jy"], box_arcsec=job.values["bright_box"],
+        max_size=0.003 * DEGREE, isolation=job.values["isolation"] * ARCSEC)
+    line = {"sources": figures["n"]}
+    if figures["median"]:
+        line["dynamic_range"] = figures["median"]
+    return figures, line
+
+
+@part_stage("sizes", "draw_sizes")
+def sizes(context: Context, job: MeasureJob) -> tuple[dict, dict]:
+    """Total over peak flux against distance from the centre."""
+    from ddfpipe.data.images import read_image
+    from ddfpipe.products.quality.comparison import size_figures
+    from ddfpipe.units import ARCSEC
+
+    image = read_image(context.workdir / job.image.intrinsic)
+    figures = size_figures(_catalogue(context, job.image), _centre(image),
+                           job.values["isolation"] * ARCSEC, job.values["min_snr"])
+    return figures, {"total_over_peak": figures["value"] or float("nan"), "sources": figures["n"]}
+
+
+@part_stage("counts", "draw_counts")
+def counts(context: Context, job: MeasureJob) -> tuple[dict, dict]:
+    """Source counts against published ones."""
+    from ddfpipe.data.images import read_image
+    from ddfpipe.products.quality.counts import PUBLISHED, count_figures
+
+    image = read_image(context.workdir / job.image.intrinsic)
+    rms = _noise_plane(context, job.image)
+    figures = count_figures(
+        _catalogue(context, job.image), rms, image.grid.cell ** 2,
+        PUBLISHED[job.values["counts"]], frequency_of(image), job.values["spectral_index"],
+        min_snr=job.values["counts_snr"], n_bins=job.values["counts_bins"],
+        fit=job.values["fit"])
+    line: dict[str, Any] = {"sources": figures["sources"]}
+    if figures["scale"] and figures["scale"]["value"]:
+        line["flux_scale"] = figures["scale"]["value"]
+    return figures, line
+
+
+@part_stage("completeness", "draw_completeness")
+def completeness(context: Context, job: MeasureJob) -> tuple[dict, dict]:
+    """Sources injected and found again."""
+    from ddfpipe.products.quality.completeness import completeness_figures
+
+    app, intrinsic = _residuals(context, job)
+    figures = completeness_figures(
+        app, intrinsic, _noise_plane(context, job.image), job.values["settings"],
+        fraction=job.values["fraction"], sources=job.values["inject"],
+        threads=_threads(context), folder=context.workdir / job.folder, monitor=context.monitor)
+    figures["residual"] = app.name
+    line: dict[str, Any] = {"injected": figures["injected"], "found": figures["found"]}
+    if figures["flux_90_jy"]:
+        line["complete_mjy"] = figures["flux_90_jy"] * 1e3
+    return figures, line
+
+
+@part_stage("false_detections", "draw_false")
+def false_detections(context: Context, job: MeasureJob) -> tuple[dict, dict]:
+    """Sources of the image turned upside down."""
+    from ddfpipe.products.quality.completeness import false_figures
+
+    figures = false_figures(
+        context.workdir / job.image.app, context.workdir / job.image.intrinsic,
+        _catalogue(context, job.image), job.values["settings"], fraction=job.values["fraction"],
+        threads=_threads(context), folder=context.workdir / job.folder, monitor=context.monitor)
+    return figures, {"negative": figures["negative"], "positive": figures["positive"]}
+
+
+def _residuals(context: Context, job: MeasureJob) -> tuple[Path, Path]:
+    from ddfpipe.errors import ImagingError
+
+    paths = [context.workdir / job.values[name] for name in ("app_residual", "int_residual")]
+    for path in paths:
+        if not path.exists():
+            raise ImagingError(f"{path.name}: there is no such residual image; name it in [image] "
+                               "pbresidual and nonpbresidual")
+    return paths[0], paths[1]
+
+
+def frequency_of(image) -> float:
+    """Frequency of an image in Hz; ImagingError where the header does not tell."""
+    from ddfpipe.errors import ImagingError
+
+    if image.freq.size == 0 or not image.freq[0] > 0.0:
+        raise ImagingError(f"{image.path}: the header tells no frequency")
+    return float(image.freq.mean())
+
+
+def _noise_plane(context: Context, image: ImageFiles):
+    """(ny, nx) noise of the beam-corrected image, NaN where nothing was searched."""
+    from ddfpipe.products.quality.tiers import on_whole_grid
+
+    return on_whole_grid(image.product(context, "rms"), context.workdir / image.intrinsic)
+
+
+# ---------------------------------------------------------------------- catalogues
+
+
+@part_stage("match_{job.choice.name}", "draw_match")
+def compare_catalogue(context: Context, job: MatchJob) -> tuple[dict, dict]:
+    """Positions and fluxes against one catalogue."""
+    import numpy as np
+
+    from ddfpipe.data.images import read_image
+    from ddfpipe.data.surveys import read_survey
+    from ddfpipe.products.quality.comparison import chance_fraction, compare, figures_of
+    from ddfpipe.units import ARCSEC, DEGREE, MHZ
+
+    notes: list[str] = []
+    choice = job.choice
+    survey = read_survey(
+        context.workdir / choice.path, columns=dict(choice.columns), flux_divisor=choice.divisor,
+        unitless_divisor=choice.unitless_divisor, notes=notes,
+        frequency=choice.frequency_mhz * MHZ if choice.frequency_mhz else None)
+    image = read_image(context.workdir / job.image.intrinsic)
+    table = _catalogue(context, job.image)
+    how = comparison_of(job, survey, image, notes)
+    matched = compare(table, survey, how, image.beam[0], _centre(image))
+    chance = chance_fraction(table, survey, how, image.beam[0], _centre(image), matched.row.size)
+    numbers = np.asarray(table["Facet"], int)
+    figures = figures_of(matched, how, numbers if (numbers >= 0).any() else None, survey.size,
+                         chance)
+    figures["notes"] = notes
+    figures["points"] = {
+        "east": (matched.east / ARCSEC)[matched.good].tolist(),
+        "north": (matched.north / ARCSEC)[matched.good].tolist(),
+        "flux": matched.flux[matched.fair].tolist(),
+        "ratio": matched.ratio[matched.fair].tolist(),
+        "radius_deg": (matched.radius[matched.fair] / DEGREE).tolist(),
+    }
+    figures["facet_centres_deg"] = _facet_centres(context, job.image, image)
+    _write_matches(context, job, table, survey, matched)
+    for note in notes:
+        context.monitor.message(note)
+    line: dict[str, Any] = {"matches": figures["matches"]}
+    for key, label in (("offset_ra_arcsec", "RA_arcsec"), ("offset_dec_arcsec", "Dec_arcsec"),
+                       ("flux_ratio", "flux_ratio")):
+        if figures.get(key, {}).get("value") is not None:
+            line[label] = figures[key]["value"]
+    return figures, line
+
+
+def comparison_of(job: MatchJob, survey: Any, image: Any, notes: list[str]):
+    """The comparison for a catalogue: what is given, else known by name, else by the file."""
+    import numpy as np
+
+    from ddfpipe.products.quality.comparison import SURVEYS, Comparison
+    from ddfpipe.units import ARCSEC, DEGREE, MHZ
+
+    choice, values = job.choice, job.values
+    known = SURVEYS.get(choice.name.upper().replace("-", "").replace("_", ""))
+    radio = bool(np.isfinite(survey.flux).any())
+    frequency: float | None = None
+    if radio and not (known and known[0] is None and not choice.frequency_mhz):
+        inside = survey.frequency[np.isfinite(survey.frequency)]
+        frequency = (choice.frequency_mhz or 0.0) * MHZ or (
+            float(np.median(inside)) if inside.size else 0.0) or (
+            known[0] * MHZ if known and known[0] else 0.0)
+        if not frequency:
+            notes.append(f"{choice.name}: the frequency is not known; fluxes are compared as they "
+                         "are (set [comparison_cats] frequencies)")
+    beam = choice.beam_arcsec if choice.beam_arcsec is not None else (
+        known[1] if known else image.beam[0] / ARCSEC)
+    least = choice.min_flux if choice.min_flux is not None else (known[2] if known else None)
+    return Comparison(
+        choice.name, choice.radius_arcsec * ARCSEC, beam * ARCSEC, frequency,
+        frequency_of(image), min_flux=least or 0.0,
+        max_size=choice.max_size * ARCSEC if choice.max_size else None,
+        isolation=values["isolation"] * ARCSEC, field=values["field_radius"] * DEGREE,
+        compact=values["compact"] * ARCSEC, index=values["spectral_index"],
+        samples=values["bootstrap_samples"], min_matches=values["min_matches"])
+
+
+def _facet_centres(context: Context, image: ImageFiles, open_image: Any) -> list[list[float]]:
+    """[[east, north], ...] of the facets in degrees on the image's plane."""
+    from ddfpipe.units import DEGREE
+
+    places = []
+    for facet in _facets(context, image):
+        corners = open_image.grid.lm_of(facet.polygon[:, 0], facet.polygon[:, 1])
+        places.append([float(v.mean() / DEGREE) for v in corners])
+    return places
+
+
+def _write_matches(context: Context, job: MatchJob, table: Any, survey: Any, matched: Any) -> None:
+    """Tables of all matches, and of those that are compared."""
+    import numpy as np
+
+    from ddfpipe.products.quality.tiers import write_catalogue
+    from ddfpipe.units import ARCSEC, DEGREE
+
+    both = table[matched.row]
+    name = job.choice.name
+    both[f"{name}_RA"] = survey.ra[matched.other] / DEGREE
+    both[f"{name}_DEC"] = survey.dec[matched.other] / DEGREE
+    both[f"{name}_flux"] = survey.flux[matched.other]
+    both[f"{name}_separation"] = matched.separation / ARCSEC
+    both[f"{name}_dRA"], both[f"{name}_dDEC"] = matched.east / ARCSEC, matched.north / ARCSEC
+    both[f"{name}_flux_ratio"] = matched.ratio
+    for column in ("RA", "DEC"):
+        both[f"{name}_{column}"].unit = "deg"
+    for column in ("separation", "dRA", "dDEC"):
+        both[f"{name}_{column}"].unit = "arcsec"
+    both[f"{name}_flux"].unit = "Jy"
+    used = np.asarray(matched.good | matched.fair)
+    for filtered, rows in ((False, both), (True, both[used])):
+        write_catalogue(rows, context.workdir / match_product(job.image.prefix, name, filtered))

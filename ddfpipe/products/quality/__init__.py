@@ -1,0 +1,1 @@
+"""How good an image is: catalogue, comparison with surveys, noise, counts, completeness."""
