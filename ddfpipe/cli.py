@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .errors import ConfigError, DdfpipeError
@@ -101,6 +101,17 @@ def answer(arguments: Arguments, program: str = "pipeline.py") -> int | None:
     if arguments.command == "config":
         return _show_config(arguments)
     return None
+
+
+def argument_parser(program: str, description: str) -> Any:
+    """An `argparse.ArgumentParser` for which wrong use is an error like any other: ConfigError."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ConfigError(f"{message}\n{self.format_usage().strip()}")
+
+    return Parser(prog=program, description=description)
 
 
 def usage(program: str = "pipeline.py") -> str:

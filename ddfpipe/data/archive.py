@@ -24,6 +24,7 @@ import numpy as np
 from ddfpipe.data.atomic import atomic_path, atomic_write_json, fsync
 from ddfpipe.data.fingerprint import NOTE as COLUMNS_NOTE
 from ddfpipe.data.fingerprint import fingerprint
+from ddfpipe.data.mscolumn import require_whole
 from ddfpipe.data.ms import MSInfo, open_table, read_metadata, row_blocks
 from ddfpipe.data.sizes import folder_bytes, size_text
 from ddfpipe.data.visbuild import rows_per_block
@@ -114,6 +115,7 @@ def archive_ms(ms: str | Path, target: str | Path, column: str, *, corrected: So
     ms, target = Path(ms), Path(target)
     info = read_metadata(ms)
     require_column(info, column)
+    require_whole(info, column)
     if not skip_imaging_weights and imaging_weights is None and "IMAGING_WEIGHT" in info.columns:
         weights_from = "IMAGING_WEIGHT"
     origin = Origin(ms.name, state_of(ms), column, corrections,
@@ -136,6 +138,18 @@ def archive_ms(ms: str | Path, target: str | Path, column: str, *, corrected: So
         raise ResourceError(f"{target}: cannot be written ({error.strerror or error}); make room "
                             "or mend its permissions") from error
     return replace(made, aside=aside)
+
+
+def describe(one: Archived) -> str:
+    """A line on an archive."""
+    if not one.made:
+        return f"{one.path.name}: kept, it is there already"
+    text = f"{one.path.name}: {size_text(one.size)} of {size_text(one.before)}"
+    if one.compressed:
+        text += f", error {one.error:.2g} of the median visibility"
+    else:
+        text += ", not compressed since rows are missing from the measurement set"
+    return text + (f"; an earlier one is now {one.aside.name}" if one.aside else "")
 
 
 def state_of(ms: Path) -> str:

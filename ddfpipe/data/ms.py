@@ -140,6 +140,8 @@ def _unlink_quietly(path: Path) -> None:
 
 
 def _cannot_read(path: Path, error: Exception) -> str:
+    if not path.exists() and (path.parent / "table.dat").exists():
+        return f"{path.parent}: lacks its table {path.name}; copy or unpack it anew"
     if not path.exists():
         return f"{path}: does not exist; check the name in the list of measurement sets"
     text = " ".join(str(error).split())

@@ -5,6 +5,7 @@ Nothing else in the package changes a measurement set; this is for `write_column
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +67,58 @@ def export_column(cache: VisCache, ms_path: str | Path, column: str, values: Val
     return filled
 
 
+def _cell_shape(info: MSInfo, is_vis: bool) -> tuple[int, ...]:
+    return (info.n_chan, len(info.corr_types)) if is_vis else (info.n_chan,)
+
+
+def _obstacle(main: Any, info: MSInfo, column: str, shape: tuple[int, ...]) -> str | None:
+    """Why an existing column cannot be overwritten; None if it can."""
+    lossy = column in info.dysco_columns
+    there = np.shape(main.getcell(column, 0)) if main.iscelldefined(column, 0) else shape
+    if not lossy and there == shape:
+        return None
+    return (f"column {column} exists and is {'compressed' if lossy else 'of another shape'}; "
+            "remove it (remove_columns.py) or do not write it")
+
+
+def column_outlook(ms: str | Path, columns: Iterable[str]) -> tuple[int, list[str]]:
+    """What writing `columns` into a measurement set takes: (bytes of disk, what stands against it).
+
+    WEIGHT columns have one value a channel, the others are visibilities.  Raises DataError when
+    the set cannot be read.
+    """
+    info = read_metadata(ms)
+    size, troubles = 0, []
+    with open_table(info.path) as main:
+        for column in columns:
+            is_vis = "WEIGHT" not in column
+            shape = _cell_shape(info, is_vis)
+            if column not in info.columns:
+                size += info.n_rows * int(np.prod(shape)) * (8 if is_vis else 4)
+            elif (trouble := _obstacle(main, info, column, shape)) is not None:
+                troubles.append(trouble)
+    return size, troubles
+
+
+def require_whole(info: MSInfo, column: str) -> None:
+    """Raise DataError for a column of ours whose writing was interrupted."""
+    with open_table(info.path) as main:
+        state = main.getcolkeywords(column).get(STATE, "complete")
+    if state != "complete":
+        raise DataError(f"{info.path}: column {column} was not written to its end; write it again "
+                        "([control] redofrom=write_columns)")
+
+
 def _add_column(main: Any, info: MSInfo, column: str, is_vis: bool) -> None:
     """Add `column` in a storage manager without loss, unless it is there already."""
     from casacore.tables import makearrcoldesc
 
     n_corr = len(info.corr_types)
-    shape = (info.n_chan, n_corr) if is_vis else (info.n_chan,)
+    shape = _cell_shape(info, is_vis)
     if column in main.colnames():
-        lossy = column in info.dysco_columns
-        if lossy or np.shape(main.getcell(column, 0)) != shape:
-            raise DataError(f"{info.path}: column {column} exists and is "
-                            f"{'compressed' if lossy else 'of another shape'}; remove it or "
-                            "choose another name")
+        trouble = _obstacle(main, info, column, shape)
+        if trouble is not None:
+            raise DataError(f"{info.path}: {trouble}")
         return
     kind = np.complex64(0) if is_vis else np.float32(0)
     desc = makearrcoldesc(column, kind, ndim=len(shape), shape=list(shape),

@@ -12,6 +12,8 @@ import numpy as np
 
 from ddfpipe.data.mschecks import MSFacts, Problem, check_together, examine, group_observations
 from ddfpipe.data.ms import MSInfo
+from ddfpipe.data.mscolumn import column_outlook
+from ddfpipe.data.sizes import size_text
 from ddfpipe.errors import DataError, ResourceError
 
 
@@ -82,13 +84,15 @@ def preflight(small: list[Path], full: list[Path] | None, column: str, *,
               drop_international: bool = False,
               disk_needed: Mapping[str | Path, int] | None = None,
               memory_needed: int | None = None,
-              memory_available: int | None = None) -> PreflightReport:
+              memory_available: int | None = None,
+              written: Mapping[Path, tuple[str, ...]] | None = None) -> PreflightReport:
     """Check the measurement sets of both lists and the resources of a run.
 
     small, full: paths of the two lists (full None when there is none); column: the data column to
     read.  disk_needed: bytes that will be written under each directory.  memory_needed and
-    memory_available: bytes (available None asks the machine).  Never raises for what it finds:
-    see `PreflightReport`.
+    memory_available: bytes (available None asks the machine).  written: the measurement sets that
+    will be changed, with the columns to write.  Never raises for what it finds: see
+    `PreflightReport`.
     """
     paths: dict[Path, Path] = {}
     for path in [*small, *(full or [])]:
@@ -98,6 +102,7 @@ def preflight(small: list[Path], full: list[Path] | None, column: str, *,
     problems += [p for f in facts for p in f.problems]
     infos = [f.info for f in facts if f.info is not None]
     problems += check_together(infos)
+    problems += _check_written(written or {})
     problems += _check_disk(disk_needed or {})
     problems += _check_memory(memory_needed, memory_available)
     return PreflightReport(tuple(facts), tuple(_join_alike(problems)), column)
@@ -125,6 +130,23 @@ def _check_subset(small: list[Path], full: list[Path] | None) -> list[Problem]:
                     f"lacks: {', '.join(extra)}; add them to the full list or remove them")]
 
 
+def _check_written(written: Mapping[Path, tuple[str, ...]]) -> list[Problem]:
+    """Sets that will be changed must be writable, and their columns such that they can be."""
+    found = []
+    for ms, columns in written.items():
+        if not all(os.access(path, os.W_OK) for path in (ms, ms / "table.dat") if path.exists()):
+            found.append(Problem("set-not-writable", "cannot be written, but columns are to be "
+                                 "written or removed; mend the permissions, or switch [control] "
+                                 "write_columns and remove_columns off", resource=True,
+                                 ms=str(ms)))
+        try:
+            troubles = column_outlook(ms, columns)[1]
+        except DataError:
+            continue  # the checks of the set itself tell why
+        found += [Problem("column-in-the-way", text, ms=str(ms)) for text in troubles]
+    return found
+
+
 def _check_disk(needed: Mapping[str | Path, int]) -> list[Problem]:
     """Directories must be writable, and each file system large enough for all that goes there."""
     found = []
@@ -141,8 +163,8 @@ def _check_disk(needed: Mapping[str | Path, int]) -> list[Problem]:
         total, free = sum(size for _, size in entries), shutil.disk_usage(entries[0][0]).free
         if total > free:
             where = ", ".join(str(folder) for folder, _ in entries)
-            found.append(Problem("disk", f"{where}: the run will write some {total / 1e9:.1f} GB, "
-                                 f"{free / 1e9:.1f} GB are free; free space or set cache_dir to a "
+            found.append(Problem("disk", f"{where}: the run will write some {size_text(total)}, "
+                                 f"{size_text(free)} are free; free space or set cache_dir to a "
                                  "larger disk", resource=True))
     return found
 
@@ -156,6 +178,6 @@ def _check_memory(needed: int | None, available: int | None) -> list[Problem]:
         available = psutil.virtual_memory().available
     if needed <= available:
         return []
-    return [Problem("memory", f"the run needs some {needed / 1e9:.1f} GB of memory, "
-                    f"{available / 1e9:.1f} GB are available; use smaller images or another "
+    return [Problem("memory", f"the run needs some {size_text(needed)} of memory, "
+                    f"{size_text(available)} are available; use smaller images or another "
                     "machine", resource=True)]

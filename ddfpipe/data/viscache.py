@@ -23,6 +23,7 @@ import numpy as np
 from ddfpipe.data import atomic
 from ddfpipe.data.fingerprint import fingerprint
 from ddfpipe.data.ms import CASACORE_LOCK, MSInfo, read_metadata
+from ddfpipe.data.sizes import size_text
 from ddfpipe.errors import DataError, ResourceError
 
 FORMAT = "ddfpipe visibility cache"
@@ -189,7 +190,7 @@ def _start_part(final: Path, needed: int) -> Path:
         free = shutil.disk_usage(final.parent).free
         if free < needed:
             raise ResourceError(f"{final.parent}: visibility cache of {final.name.split('.')[0]} "
-                                f"needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; free "
+                                f"needs {size_text(needed)}, {size_text(free)} are free; free "
                                 "some space or set cache_dir to a larger disk")
         part.mkdir()
         (part / MARKER).write_text(f"{FORMAT} {VERSION}\n")

@@ -35,12 +35,14 @@ class Judge:
         self.state = state
         self.workdir = workdir
         self._ms: dict[Path, str] = {}
+        self._replaced: dict[str, frozenset[str]] = {}
 
     def decide(self, recipe: Recipe, restart: bool = True) -> list[Decision]:
         """A decision for every stage, in order; without `restart` all are to run."""
         decisions: list[Decision] = []
         again: set[str] = set()
         records: dict[str, Record] = {}
+        self._find_replaced(recipe)
         for stage in recipe.stages:
             record = self.state.read(stage.name)
             why = self._why(stage, record, records, again) if restart else "restart is off"
@@ -61,7 +63,7 @@ class Judge:
                 return f"{need} is made again"
         # The record went through JSON, so the identity has to as well.
         identity = json.loads(json.dumps(stage.identity()))
-        if identity != record.identity:
+        if not _same(identity, record.identity):
             return _what_changed(stage, record, identity)
         if set(record.inputs) != set(stage.needs):
             return "it needs other stages than before"
@@ -81,9 +83,24 @@ class Judge:
                 return f"it reads {path} now"
         for state in (*record.files, *record.outputs):
             difference = state.difference(self.workdir)
-            if difference:
+            if difference and not self._is_replaced(state.path, record):
                 return difference
         return ""
+
+    def _find_replaced(self, recipe: Recipe) -> None:
+        """Note which products are missing because a later stage, done and whole, stands for them."""
+        self._replaced = {}
+        for stage in recipe.stages:
+            record = self.state.read(stage.name) if stage.replaces else None
+            if record is None or any(s.difference(self.workdir) for s in record.outputs):
+                continue
+            if _same(json.loads(json.dumps(stage.identity())), record.identity):
+                keys = frozenset(record.inputs.values())
+                self._replaced.update(dict.fromkeys(stage.replaces, keys))
+
+    def _is_replaced(self, path: str, record: Record) -> bool:
+        gone = not (self.workdir / path).exists()
+        return gone and record.key in self._replaced.get(path, ())
 
     def fingerprints(self, stage: Stage) -> dict[str, str]:
         """Fingerprint of each measurement set of a stage, by name."""
@@ -106,6 +123,13 @@ def fingerprint(ms: Path) -> str:
     return hashlib.sha256(json.dumps(states, sort_keys=True).encode()).hexdigest()
 
 
+def _same(identity: Mapping[str, Any], recorded: Mapping[str, Any]) -> bool:
+    """Whether a stage is what was recorded; settings that do not count any more tell nothing."""
+    before, now = recorded["settings"], identity["settings"]
+    same = {name: before.get(name, MISSING) for name in now} == now
+    return same and identity["job"] == recorded["job"]
+
+
 def _what_changed(stage: Stage, record: Record, identity: Mapping[str, Any]) -> str:
     """Say which options, or failing that which values of the job, are different."""
     was, now = dict(record.options), json.loads(json.dumps(dict(stage.options)))
@@ -114,8 +138,9 @@ def _what_changed(stage: Stage, record: Record, identity: Mapping[str, Any]) -> 
         for name in sorted(was.keys() & now.keys()) if was[name] != now[name]
     ]
     if not changes:
-        old = {**record.identity["job"], **record.identity["settings"]}
         new = {**identity["job"], **identity["settings"]}
+        counted = {k: v for k, v in record.identity["settings"].items() if k in new}
+        old = {**record.identity["job"], **counted}
         changes = [
             f"{name} changed from {_short(old.get(name))} to {_short(new.get(name))}"
             for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)

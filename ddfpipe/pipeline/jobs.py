@@ -111,6 +111,19 @@ class RemoveColumnsJob:
 
 
 @dataclass(frozen=True)
+class CompressJob:
+    """Compress `files` with fpack, each into `ddfpipe.naming.compressed` of its name.
+
+    quantisation: steps that the noise is divided into, 0 loses nothing.  delete: remove the files
+    once their copies were read back well.
+    """
+
+    files: tuple[Path, ...]
+    quantisation: int
+    delete: bool
+
+
+@dataclass(frozen=True)
 class StartModelJob:
     """Turn a list of components into model root `output` on the grid of image job `like`."""
 

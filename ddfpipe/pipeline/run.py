@@ -15,6 +15,7 @@ from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
 from ddfpipe.pipeline.audience import Narrator
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
+from ddfpipe.pipeline.end_products import disk_of_cubes, problems
 from ddfpipe.pipeline.housekeeping import archive, remove_leftovers
 from ddfpipe.pipeline.points import CLEANUP, check_points
 from ddfpipe.pipeline.runner import Runner
@@ -23,6 +24,7 @@ from ddfpipe.pipeline.signals import StopFlag
 from ddfpipe.pipeline.stage import Recipe, Stage
 from ddfpipe.pipeline.state import RunState
 from ddfpipe.pipeline.status import plan_text, status_text
+from ddfpipe.pipeline.sets import bytes_of_archives, bytes_of_columns, sets_written
 from ddfpipe.pipeline.usage import versions
 from ddfpipe.report.monitor import RunMonitor
 from ddfpipe.report.progress import Progress
@@ -188,13 +190,21 @@ def check_data(field: Field, decisions: list[Decision]) -> None:
         list(field.small), list(field.full) or None, field.config.data.colname,
         drop_international=field.config.data.drop_international,
         disk_needed=disk_needed(field, decisions), memory_needed=memory_of_images(decisions),
-        memory_available=memory_limit(field.config),
+        memory_available=memory_limit(field.config), written=sets_written(decisions),
     )
+    wrong = problems(field.config, full_infos(field, report), memory_limit(field.config))
+    report = replace(report, problems=(*report.problems, *wrong))
     log = StageLog(field.logs, "preflight")
     log.line(report.text())
     log.close()
     report.raise_if_errors()
     print(report.text())
+
+
+def full_infos(field: Field, report: Any) -> list[Any]:
+    """Metadata of the measurement sets of the full list that could be read."""
+    full = {path.resolve() for path in field.full}
+    return [info for info in report.infos if Path(info.path).resolve() in full]
 
 
 def disk_needed(field: Field, decisions: list[Decision]) -> dict[Path, int]:
@@ -206,27 +216,37 @@ def disk_needed(field: Field, decisions: list[Decision]) -> dict[Path, int]:
     from ddfpipe.data.viscache import cache_size_bytes
     from ddfpipe.errors import DataError
 
-    visibilities = 0
+    visibilities, known = 0, {}
     for ms in dict.fromkeys(field.small + field.full):
         try:
             # The copy of all correlations, and of Stokes I, its weights and its residual.
-            visibilities += 2 * cache_size_bytes(read_metadata(ms))
+            info = read_metadata(ms)
         except DataError:
             continue
+        known[ms] = info
+        visibilities += 2 * cache_size_bytes(info)
     # Solutions and logs are small, but their folders must be writable too.
     needed = {folder: 0 for folder in (field.solsdir, field.logs) if folder}
     needed[field.workdir] = bytes_of_images(decisions)
-    needed[field.cache_dir] = needed.get(field.cache_dir, 0) + visibilities
-    return needed
+    cubes, copies = disk_of_cubes(images_to_make(decisions), known)
+    needed[field.workdir] += cubes
+    needed[field.cache_dir] = needed.get(field.cache_dir, 0) + visibilities + copies
+    needed[field.workdir] += bytes_of_archives(decisions)
+    return needed | bytes_of_columns(decisions)
 
 
 def memory_of_images(decisions: list[Decision]) -> int:
     """Memory that the largest image still to make needs, bytes."""
-    jobs = [decision.stage.job for decision in decisions if not decision.done]
     return max(
         (BYTES_A_PIXEL * ARRAYS_A_BAND * job.n_bands * job.npix**2
-         for job in jobs if isinstance(job, ImageJob)), default=0,
+         for job in images_to_make(decisions)), default=0,
     )
+
+
+def images_to_make(decisions: list[Decision]) -> list[ImageJob]:
+    """Jobs of the images that are not done."""
+    jobs = [decision.stage.job for decision in decisions if not decision.done]
+    return [job for job in jobs if isinstance(job, ImageJob)]
 
 
 def memory_limit(config) -> int:
@@ -239,9 +259,8 @@ def memory_limit(config) -> int:
 
 def bytes_of_images(decisions: list[Decision]) -> int:
     """Disk that the images and masks still to make will take."""
-    jobs = [decision.stage.job for decision in decisions if not decision.done]
     return sum(
-        BYTES_A_PIXEL * IMAGES_A_STAGE * job.npix**2 for job in jobs if isinstance(job, ImageJob)
+        BYTES_A_PIXEL * IMAGES_A_STAGE * job.npix**2 for job in images_to_make(decisions)
     )
 
 

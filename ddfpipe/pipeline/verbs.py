@@ -7,10 +7,10 @@ from pathlib import Path
 from ddfpipe.engines.base import (
     ClusterJob, ColumnsJob, ImageJob, MaskJob, SmoothJob, SolveJob, SolveResult,
 )
-from ddfpipe.naming import DIFFUSE_MASK, NOISE_MAP, NOISE_MEAN, image_product
+from ddfpipe.naming import DIFFUSE_MASK, NOISE_MAP, NOISE_MEAN, compressed, image_product
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.jobs import (
-    DownloadModelJob, MaskModelJob, OutsideModelJob, StartModelJob,
+    CompressJob, DownloadModelJob, MaskModelJob, OutsideModelJob, RemoveColumnsJob, StartModelJob,
 )
 from ddfpipe.pipeline.stage import StageResult
 
@@ -98,9 +98,43 @@ def start_model(context: Context, job: StartModelJob) -> StageResult:
     return StageResult({}, context.relative([made]))
 
 
+def compress(context: Context, job: CompressJob) -> StageResult:
+    """Compress files, and remove them if so asked; figures are the sizes before and after."""
+    from ddfpipe.data.sizes import size_text
+    from ddfpipe.products.compression import compress as pack
+
+    before, made, program = 0, [], ""
+    for number, name in enumerate(job.files):
+        source, target = context.workdir / name, context.workdir / compressed(name)
+        before += source.stat().st_size
+        program = pack(source, target, job.quantisation, context.monitor.check)
+        made.append(target)
+        context.monitor.progress("compressing", number + 1, len(job.files))
+    after = sum(path.stat().st_size for path in made)
+    if job.delete:
+        for name in job.files:
+            (context.workdir / name).unlink()
+    figures = {
+        "size": size_text(before), "compressed": size_text(after),
+        "ratio": round(before / after, 2), "program": program,
+    }
+    return StageResult(figures, context.relative(made))
+
+
 def columns(context: Context, job: ColumnsJob) -> StageResult:
     """Write columns into the measurement sets; the figure is how many rows were filled."""
     return StageResult({"rows": context.engine.export_columns(job, context.monitor)})
+
+
+def remove_columns(context: Context, job: RemoveColumnsJob) -> StageResult:
+    """Remove columns of earlier runs; figures are how many and their size."""
+    from ddfpipe.data.oldcolumns import find_columns, remove_columns
+    from ddfpipe.data.sizes import size_text
+
+    found = find_columns(job.ms, job.keep)
+    removed = remove_columns(found, context.monitor.message)
+    size = size_text(sum(removal.size for removal in found))
+    return StageResult({"removed": removed, "sets": len(found), "size": size})
 
 
 def archives(context: Context, job: ColumnsJob) -> StageResult:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...data import solutions
-from ...data.archive import Archived, archive_ms
+from ...data.archive import Archived, archive_ms, describe
 from ...data.gridrows import GridRows
-from ...data.sizes import size_text
 from ...data.viscache import open_cache
 from ...naming import archive_name, image_product
 from ..base import ColumnsJob
@@ -40,18 +39,6 @@ def make_archives(engine, job: ColumnsJob, monitor) -> list[Archived]:
         monitor.message(describe(made[-1]))
         monitor.progress("archiving measurement sets", done + 1, len(job.ms))
     return made
-
-
-def describe(one: Archived) -> str:
-    """A line on an archive."""
-    if not one.made:
-        return f"{one.path.name}: kept, it is there already"
-    text = f"{one.path.name}: {size_text(one.size)} of {size_text(one.before)}"
-    if one.compressed:
-        text += f", error {one.error:.2g} of the median visibility"
-    else:
-        text += ", not compressed since rows are missing from the measurement set"
-    return text + (f"; an earlier one is now {one.aside.name}" if one.aside else "")
 
 
 def _archive(engine, job: ColumnsJob, ms: Path, monitor) -> Archived:

@@ -124,8 +124,16 @@ class Reader:
 
     def key(self) -> str:
         """Key of what was read (path, column, stations, contents) and of all that was done to it."""
+        return self._key(self.cache.path.name)
+
+    def content_key(self) -> str:
+        """As `key`, but the same wherever the measurement set lies."""
+        cache = self.cache
+        return self._key(f"{cache.name} {cache.column} {cache.meta['drop_international']}")
+
+    def _key(self, source: str) -> str:
         fingerprint = json.dumps(self.cache.meta["fingerprint"], sort_keys=True, default=str)
-        digest = hashlib.sha256(f"{self.cache.path.name} {fingerprint}".encode())
+        digest = hashlib.sha256(f"{source} {fingerprint}".encode())
         if self.minus is not None:
             digest.update(f" minus {self.minus.key}".encode())
         if self.scale != 1.0:
