@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from .model import Config
 from .option import default_of, options_of
-from .sections_control import Bootstrap
+from .sections_control import REFERENCE_CATALOGUES, Bootstrap
 from .sections_image import Image
 
 CATALOGS = "DDF_PIPELINE_CATALOGS"
@@ -21,6 +21,8 @@ Finding = tuple[tuple[str, ...], str]
 """Options as "section.name", and what is wrong with them."""
 
 AVAILABLE_ENGINES = ("native",)
+VERY_LOW_UV_KM = 1.6
+"""Outer uv cut of images at very low resolution."""
 
 
 def expand_catalogues(cfg: Config, environ: Mapping[str, str]) -> tuple[Config, list[Finding]]:
@@ -84,10 +86,23 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
             yield (key,), f"the file {path} does not exist"
 
 
+def _offsets(cfg: Config) -> Iterator[Finding]:
+    method, folder = cfg.offsets.method, cfg.offsets.catalogue_dir
+    if method is None:
+        return
+    if method not in REFERENCE_CATALOGUES and not Path(method).is_file():
+        yield ("offsets.method",), (
+            f"there is neither a catalogue {method} nor such a file; choose one of "
+            f"{', '.join(REFERENCE_CATALOGUES)}, or give the path of a catalogue"
+        )
+    if folder is not None and not Path(folder).is_dir():
+        yield ("offsets.catalogue_dir",), f"there is no folder {folder}"
+
+
 def contradictions(cfg: Config) -> Iterator[Finding]:
     """Options that do not go together."""
-    for check in (_data, _engine, _final_beam, _uv_ranges, _low_resolution, _bootstrap_lists,
-                  _sky_models, _wide_field):
+    for check in (_data, _engine, _final_beam, _uv_ranges, _low_resolution, _bands,
+                  _bootstrap_lists, _sky_models, _wide_field, _offsets):
         yield from check(cfg)
 
 
@@ -132,6 +147,8 @@ def advice(cfg: Config) -> list[str]:
         notes.append("[masking] extended_size has no effect without bootstrap=True")
     if cfg.control.split_polcubes and not cfg.control.polcubes:
         notes.append("[control] split_polcubes has no effect without polcubes=True")
+    if cfg.compression.compress_polcubes and not cfg.control.polcubes:
+        notes.append("[compression] compress_polcubes has no effect without polcubes=True")
     if cfg.compression.compress_ms and cfg.data.full_mslist is None:
         notes.append("[compression] compress_ms has no effect without [data] full_mslist")
     if cfg.compression.delete_compressed and not cfg.compression.compress_polcubes:
@@ -186,13 +203,29 @@ def _uv_ranges(cfg: Config) -> Iterator[Finding]:
 
 
 def _low_resolution(cfg: Config) -> Iterator[Finding]:
-    if cfg.image.low_psf_arcsec is not None:
+    image, control = cfg.image, cfg.control
+    if control.polcubes and image.uvmin >= VERY_LOW_UV_KM:
+        yield ("control.polcubes", "image.uvmin"), (
+            f"cubes at very low resolution use baselines up to {VERY_LOW_UV_KM:g} km: lower [image] "
+            f"uvmin ({image.uvmin:g} km)"
+        )
+    if image.low_psf_arcsec is not None:
         return
-    for name in ("bootstrap", "polcubes"):
-        if getattr(cfg.control, name):
-            yield (f"control.{name}", "image.low_psf_arcsec"), (
-                f"{name} makes images at low resolution: set [image] low_psf_arcsec"
-            )
+    if control.bootstrap:
+        yield ("control.bootstrap", "image.low_psf_arcsec"), (
+            "bootstrap makes images at low resolution: set [image] low_psf_arcsec"
+        )
+    if control.polcubes and image.vlow_psf_arcsec is None:
+        yield ("control.polcubes", "image.low_psf_arcsec"), (
+            "polcubes makes images at low resolution: set [image] low_psf_arcsec, or only "
+            "vlow_psf_arcsec for cubes at very low resolution alone"
+        )
+
+
+def _bands(cfg: Config) -> Iterator[Finding]:
+    centres = cfg.image.centralfreqs
+    if cfg.control.spectral_restored and len(set(centres)) < len(centres):
+        yield ("image.centralfreqs",), "a band is named twice"
 
 
 def _bootstrap_lists(cfg: Config) -> Iterator[Finding]:

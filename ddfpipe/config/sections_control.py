@@ -46,8 +46,17 @@ class Control:
         "bool", False, "First delete the columns that earlier runs put into full_mslist."
     )
     spectral_restored: bool = option("bool", False, "Make an image of every band.")
-    polcubes: bool = option("bool", False, "Make Stokes Q and U cubes.")
-    split_polcubes: bool = option("bool", False, "Write Q and U into files of their own.")
+    polcubes: bool = option(
+        "bool", False, "Make dirty Stokes Q and U cubes of all channels, at very low resolution "
+        "and, if low_psf_arcsec is given, at low resolution."
+    )
+    split_polcubes: bool = option(
+        "bool", False, "Write Q and U into files of their own, without an axis for Stokes."
+    )
+    polcubes_stokes: str = option(
+        "str", "QU", "Stokes parameters of these cubes; with split_polcubes each of them is a cube "
+        "of its own.", choices=("QU", "IQU", "QUV", "IQUV", "IV", "I", "V"), ours=True,
+    )
     stokesv: bool = option("bool", False, "Make a Stokes V image of every observation.")
     redo_DI: bool = option(
         "bool", False, "Before all else calibrate phases on a catalogue sky model."
@@ -104,13 +113,20 @@ class Compression:
     """What is packed at the end."""
 
     compress_polcubes: bool = option("bool", False, "Compress the cubes with fpack.")
-    fpack_q: int = option("int", 4, "Quantisation of fpack.", low=0)
+    fpack_q: int = option(
+        "int", 4, "Quantisation of fpack: steps that the noise is divided into; 0 loses nothing.",
+        low=0,
+    )
     delete_compressed: bool = option(
-        "bool", False, "Delete a cube once its compressed copy exists."
+        "bool", False, "Delete a cube once its compressed copy has been read back."
     )
     compress_ms: bool = option(
         "bool", False, "Write dysco-compressed copies <ms>.archive of all measurement sets."
     )
+
+
+REFERENCE_CATALOGUES = ("panstarrs", "pslocal", "wise", "gaia")
+"""Catalogues that [offsets] method knows by name."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +134,21 @@ class Offsets:
     """Astrometry against another survey."""
 
     method: str | None = option(
-        "str", None, "Reference catalogue; None corrects nothing.",
-        choices=("panstarrs", "pslocal", "wise"), nullable=True,
+        "str", None, "Reference catalogue: panstarrs, pslocal (Pan-STARRS in HEALPix tiles), wise, "
+        "gaia, or the path of a catalogue; None corrects nothing.", nullable=True,
     )
-    fit: str = option("str", "mcmc", "How the offset histogram is fitted.",
-                      choices=("mcmc", "chi2"))
+    catalogue_dir: str | None = option(
+        "str", None, "Folder of reference catalogues on disk; None fetches them.", nullable=True,
+        ours=True,
+    )
+    server: str | None = option(
+        "str", None, "Address of another server of the reference catalogue; None is the usual one.",
+        nullable=True, ours=True,
+    )
+    fit: str = option("str", "mcmc", "How offsets are fitted: mcmc samples their probability, chi2 "
+                      "takes its maximum and curvature.", choices=("mcmc", "chi2"))
     mode: str = option(
-        "str", "normal", "normal, or test: measure what is left on the shifted image.",
+        "str", "normal", "normal, or test: also measure what is left on the shifted image.",
         choices=("normal", "test"),
     )
 

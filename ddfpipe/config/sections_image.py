@@ -65,8 +65,8 @@ class Image:
         unit="pixels", low=16, nullable=True,
     )
     vlow_psf_arcsec: float | None = option(
-        "float", None, "Restoring beam of the very-low-resolution Q and U cubes.", unit="arcsec",
-        above=0, nullable=True,
+        "float", None, "Beam that the very-low-resolution Q and U cubes are labelled with; None is "
+        "that of the point spread function.", unit="arcsec", above=0, nullable=True,
     )
     vlow_robust: float = option("float", -0.20, "Briggs robustness of these.", low=-5, high=5)
     vlow_cell: float = option("float", 50.0, "Pixel of these.", unit="arcsec", above=0)

@@ -18,10 +18,11 @@ from ddfpipe.engines.base import (
     ClusterJob, ColumnsJob, GainChoice, ImageJob, MaskJob, SmoothJob, SolveJob, VisSelection,
 )
 from ddfpipe.errors import ConfigError
-from ddfpipe.pipeline import external_masks, verbs
+from ddfpipe.pipeline import external_masks, fluxscale, verbs
+from ddfpipe.pipeline.astrometry_jobs import AstrometryJob
 from ddfpipe.pipeline.jobs import (
-    CompressJob, DownloadModelJob, DynspecJob, ExtendedMaskJob, ExternalMaskJob, MaskModelJob,
-    MergeMasksJob, OutsideModelJob, RemoveColumnsJob, StartModelJob,
+    CompressJob, DownloadModelJob, DynspecJob, ExtendedMaskJob, ExternalMaskJob, FluxScaleJob,
+    MaskModelJob, MeanImageJob, MergeMasksJob, OutsideModelJob, RemoveColumnsJob, StartModelJob,
 )
 from ddfpipe.pipeline.settings import Settings
 from ddfpipe.pipeline.stage import Recipe, Stage
@@ -38,7 +39,8 @@ class Data:
 
     di: direction-independent solutions applied while reading.  weights_from: the latest solve
     that estimated imaging weights.  pre_di, minus: what the preliminaries have left to be applied
-    to all data, see `VisSelection`.  mhz: range of frequency, None for all.
+    to all data, see `VisSelection`.  mhz: range of frequency, None for all.  scale: root of the
+    flux-scale factors that data are multiplied with.
     """
 
     ms: tuple[Path, ...]
@@ -48,11 +50,13 @@ class Data:
     pre_di: str | None = None
     minus: str | None = None
     mhz: tuple[float, float] | None = None
+    scale: str | None = None
 
     def select(self, uv_km: tuple[float, float]) -> VisSelection:
         """The visibilities within a range of baselines."""
         return VisSelection(
-            self.ms, self.column, self.di, uv_km, self.pre_di, self.minus, mhz=self.mhz
+            self.ms, self.column, self.di, uv_km, self.pre_di, self.minus, mhz=self.mhz,
+            scale=self.scale,
         )
 
     def band(self, mhz: tuple[float, float]) -> "Data":
@@ -70,6 +74,10 @@ class Data:
     def uncorrected(self) -> "Data":
         """The same data as the preliminaries left them."""
         return replace(self, di=None)
+
+    def scaled(self, root: str | None) -> "Data":
+        """The same data on a flux scale; None changes nothing."""
+        return replace(self, scale=root or self.scale)
 
     def weighted(self, solve: str) -> "Data":
         """The same data with imaging weights from a solve."""
@@ -164,6 +172,11 @@ class Builder:
         """Stage that makes the dynamic spectra of an observation."""
         self._add(name, job, run, (naming.spectra_archive(job.observation),))
 
+    def astrometry(self, name: str, job: AstrometryJob, run: Callable,
+                   makes: tuple[str, ...]) -> None:
+        """Stage of the astrometry of a finished image; its job says what it reads."""
+        self._add(name, job, run, makes)
+
     def compress(self, name: str, job: CompressJob) -> None:
         """Stage that packs files; it may take their place."""
         packed = {str(path): naming.compressed(path) for path in job.files}
@@ -182,6 +195,17 @@ class Builder:
     def archives(self, name: str, job: ColumnsJob) -> None:
         """Stage that makes compressed copies of the measurement sets."""
         self._add(name, job, verbs.archives, tuple(naming.archive_name(ms) for ms in job.ms))
+
+    def flux_scale(self, job: FluxScaleJob) -> Path:
+        """Stage that finds the flux-scale factors of an observation."""
+        made = naming.factors_file(naming.FLUX_SCALE, job.observation)
+        self._add(f"{naming.FLUX_SCALE}_{job.observation}", job, fluxscale.find_factors, (made,))
+        return Path(made)
+
+    def mean_image(self, name: str, job: MeanImageJob) -> Path:
+        """Stage that averages images."""
+        self._add(name, job, fluxscale.mean_image, (str(job.output),))
+        return job.output
 
     # ------------------------------------------------------------------ ends and parts
 
@@ -274,7 +298,7 @@ def references_of(job: Any) -> References:
         return References(
             _given(job.start_model, job.reuse, job.vis.minus),
             _given(job.vis.pre_di, job.vis.di, job.weights_from, *_gains(job.gains)),
-            _given(job.clusters, job.external_mask), job.vis.ms, data=True,
+            (*_given(job.clusters, job.external_mask), *_factors(job.vis)), job.vis.ms, data=True,
         )
     if isinstance(job, SolveJob):
         sets = (
@@ -283,13 +307,14 @@ def references_of(job: Any) -> References:
         listed = job.kind == "phase"
         return References(
             _given(None if listed else job.model, job.vis.minus), _given(*sets),
-            _given(Path(job.model) if listed else None, job.clusters), job.vis.ms, data=True,
+            (*_given(Path(job.model) if listed else None, job.clusters), *_factors(job.vis)),
+            job.vis.ms, data=True,
         )
     if isinstance(job, ColumnsJob):
         return References(
             _given(job.model, job.minus),
             _given(job.pre_di, job.di, job.weights_from, *_gains(job.gains)),
-            _given(job.clusters), job.ms, data=True,
+            (*_given(job.clusters), *_factors(job)), job.ms, data=True,
         )
     if isinstance(job, DynspecJob):
         want = job.spectra
@@ -297,7 +322,7 @@ def references_of(job: Any) -> References:
         return References(
             _given(want.model, vis.minus),
             _given(vis.pre_di, vis.di, want.weights_from, *_gains(want.gains)),
-            _given(want.clusters, job.catalogue), vis.ms, data=True,
+            (*_given(want.clusters, job.catalogue), *_factors(vis)), vis.ms, data=True,
         )
     if isinstance(job, RemoveColumnsJob):
         return References(ms=job.ms)
@@ -323,7 +348,21 @@ def references_of(job: Any) -> References:
         return References(files=job.masks)
     if isinstance(job, ExtendedMaskJob):
         return References(files=_given(job.image, job.template, job.facets))
+    if isinstance(job, AstrometryJob):
+        return References(files=job.reads)
+    if isinstance(job, FluxScaleJob):
+        return References(files=(job.cube, job.detection, job.flux, *job.catalogues))
+    if isinstance(job, MeanImageJob):
+        return References(files=job.images)
     raise AssertionError(f"no such kind of job: {type(job).__name__}")
+
+
+def _factors(vis: Any) -> tuple[Path, ...]:
+    """Tables of the factors that the data of a selection (or a ColumnsJob) are multiplied with."""
+    if vis.scale is None:
+        return ()
+    names = dict.fromkeys(naming.observation_of(ms) for ms in vis.ms)
+    return tuple(Path(naming.factors_file(vis.scale, name)) for name in names)
 
 
 def _given(*items: Any) -> tuple:

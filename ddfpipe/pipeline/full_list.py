@@ -66,6 +66,8 @@ def full_bandwidth_images(b: Builder, data: Data, sky: Sky, solutions: str) -> S
         start_model=sky.model, clusters=sky.clusters,
         gains=gains(s, (solutions,), apply=5, normalize=1),
     )
+    if s.control.msss_mode:
+        shared |= dict(cubes=("int_restored",), band_mode="frequency")
     first = b.image(
         full_image(s, name, data, major_cycles=0, external_mask=sky.mask, **shared)
     )

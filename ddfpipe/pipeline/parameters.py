@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ddfpipe.config.checks import VERY_LOW_UV_KM
 from ddfpipe.engines.base import GainChoice, ImageJob, SmoothJob, SolveJob
 from ddfpipe.pipeline.builder import Builder, Data, restoring_beam
 from ddfpipe.pipeline.jobs import ExternalMaskJob
@@ -25,10 +26,11 @@ def selfcal_image(s: Settings, name: str, data: Data, use_weights: bool, **given
     )
 
 
-def full_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
-    """A full-bandwidth image at full resolution."""
+def full_image(s: Settings, name: str, data: Data, use_weights: bool | None = None,
+               **given: Any) -> ImageJob:
+    """A full-bandwidth image at full resolution; `use_weights` replaces the setting."""
     return _image(
-        s, name, data, s.image.apply_weights[2], npix=s.image.imsize,
+        s, name, data, s.image.apply_weights[2] if use_weights is None else use_weights, npix=s.image.imsize,
         cell_arcsec=s.image.cellsize, robust=s.image.final_robust,
         restoring_beam=restoring_beam(s), uv_km=(s.image.uvmin, s.image.uvmax),
         peak_factor=0.001, auto_mask_sigma=s.masking.thresholds[2], smooth_beam=True,
@@ -43,6 +45,17 @@ def low_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
         s, name, data, True, npix=low_imsize(s), cell_arcsec=s.image.low_cell,
         robust=s.image.low_robust, restoring_beam=(beam, beam, 0.0),
         uv_km=(s.image.uvmin, LOW_UV_KM_ARCSEC / beam), peak_factor=0.001, smooth_beam=True,
+        allow_negative=True, **given,
+    )
+
+
+def very_low_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
+    """A full-bandwidth image of the shortest baselines."""
+    beam = s.image.vlow_psf_arcsec
+    return _image(
+        s, name, data, True, npix=s.image.vlow_imsize, cell_arcsec=s.image.vlow_cell,
+        robust=s.image.vlow_robust, restoring_beam=None if beam is None else (beam, beam, 0.0),
+        uv_km=(s.image.uvmin, VERY_LOW_UV_KM), peak_factor=0.001, smooth_beam=True,
         allow_negative=True, **given,
     )
 

@@ -12,6 +12,7 @@ from ddfpipe.engines.base import ImageJob
 from ddfpipe.errors import ConfigError, DataError, NoFullList, StopRequested
 from ddfpipe.log import StageLog
 from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
+from ddfpipe.pipeline import astrometry
 from ddfpipe.pipeline.audience import Narrator
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
@@ -193,6 +194,7 @@ def check_data(field: Field, decisions: list[Decision]) -> None:
         memory_available=memory_limit(field.config), written=sets_written(decisions),
     )
     wrong = problems(field.config, full_infos(field, report), memory_limit(field.config))
+    wrong += astrometry.problems(field.config, field.workdir, report.infos, decisions)
     report = replace(report, problems=(*report.problems, *wrong))
     log = StageLog(field.logs, "preflight")
     log.line(report.text())

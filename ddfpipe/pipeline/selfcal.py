@@ -98,8 +98,6 @@ def classic(b: Builder) -> Recipe:
     with b.part("final image"):
         image = final_image(b, data, sky, last_solutions)
 
-    # Products that stand here: offsets and shifted images.
-
     end_products(b, data, sky, last_solutions)
     if s.config.spectra.do_dynspec:
         with b.part("dynamic spectra"):
@@ -108,6 +106,9 @@ def classic(b: Builder) -> Recipe:
         archive_sets(b, data, image)
     with b.part("columns"):
         write_columns(b, data, image)
+    # The last of all: a reference catalogue that cannot be fetched then keeps nothing else back.
+    with b.part("astrometry"):
+        astrometry(b, image)
     return b.recipe()
 
 

@@ -37,6 +37,7 @@ class Stage:
     group: the part of the recipe that it belongs to.
     resumes: the engine goes on from whole products of its own that an interrupted run left, and
         knows by itself whether they fit.
+    replaces: products of earlier stages that it may remove -> what stands for them then.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Stage:
     ms: tuple[Path, ...] = ()
     group: str = ""
     resumes: bool = False
+    replaces: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """The job and the settings as JSON values.
