@@ -14,11 +14,12 @@ def archive_sets(b: Builder, data: Data, image: str) -> None:
 
     Adds nothing unless [compression] compress_ms is on.
     """
-    if not b.settings.compression.compress_ms:
+    # Read past the notes of what a stage was made from: off, it belongs to no stage.
+    if not b.settings.config.compression.compress_ms:
         return
-    changed = data.di or data.pre_di or data.minus
+    changed = data.di or data.pre_di or data.minus or data.scale
     columns = ((CORRECTED,) if changed else ()) + ((WEIGHT,) if data.weights_from else ())
     b.archives(STAGE, ColumnsJob(
         data.ms, data.column, columns, di=data.di, pre_di=data.pre_di, minus=data.minus,
-        weights_from=data.weights_from, decorrelation=b.job(image).decorrelation,
+        scale=data.scale, weights_from=data.weights_from, decorrelation=b.job(image).decorrelation,
     ))

@@ -9,7 +9,8 @@ from ddfpipe.errors import ConfigError
 from ddfpipe.pipeline.builder import Builder, Data
 
 STAGE = "write_columns"
-CORRECTED, PREDICTED, WEIGHT = "DATA_DI_CORRECTED", "DD_PREDICT", "IMAGING_WEIGHT"
+SCALED, CORRECTED = "SCALED_DATA", "DATA_DI_CORRECTED"
+PREDICTED, WEIGHT = "DD_PREDICT", "IMAGING_WEIGHT"
 
 
 def check_columns(config: Any) -> None:
@@ -19,6 +20,11 @@ def check_columns(config: Any) -> None:
         raise ConfigError(
             f"[control] write_columns asks for {CORRECTED}, but skip_di leaves out the "
             "direction-independent solutions that make it; drop one of the two"
+        )
+    if SCALED in asked and not config.control.bootstrap:
+        raise ConfigError(
+            f"[control] write_columns asks for {SCALED}, but the factors come from the bootstrap, "
+            "which is off; switch [control] bootstrap on or drop the column"
         )
     if config.data.colname in asked:
         raise ConfigError(
@@ -39,8 +45,10 @@ def write_columns(b: Builder, data: Data, image: str) -> None:
     uses: dict[str, Any] = {}
     if CORRECTED in columns or WEIGHT in columns:
         uses |= {"di": data.di, "pre_di": data.pre_di}
-    if CORRECTED in columns:
-        uses["minus"] = data.minus
+    if SCALED in columns:
+        uses["pre_di"] = data.pre_di
+    if CORRECTED in columns or SCALED in columns:
+        uses |= {"minus": data.minus, "scale": data.scale}
     if PREDICTED in columns:
         uses |= {
             "model": image, "gains": last.gains, "clusters": last.clusters,

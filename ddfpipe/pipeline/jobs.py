@@ -130,3 +130,34 @@ class StartModelJob:
     skymodel: Path
     like: ImageJob
     output: str
+
+
+@dataclass(frozen=True)
+class FluxScaleJob:
+    """Find factors that bring the bands of an observation to the flux scale of catalogues.
+
+    cube, detection, flux: intrinsic restored cube, apparent and intrinsic restored image.
+    catalogues, names, frequencies (Hz), radii (arcsec), groups: one entry a catalogue.
+    min_sources: fewer reference sources are a failure.  on_failure: "stop", or "unscaled": go on
+        with factors of one.
+    """
+
+    observation: str
+    cube: Path
+    detection: Path
+    flux: Path
+    catalogues: tuple[Path, ...]
+    names: tuple[str, ...]
+    frequencies: tuple[float, ...]
+    radii: tuple[float, ...]
+    groups: tuple[str, ...]
+    min_sources: int
+    on_failure: str
+
+
+@dataclass(frozen=True)
+class MeanImageJob:
+    """Average `images`, all on one grid, into `output`."""
+
+    images: tuple[Path, ...]
+    output: Path

@@ -12,7 +12,7 @@ from ...data import solutions
 from ...data.archive import Archived, archive_ms, describe
 from ...data.gridrows import GridRows
 from ...data.viscache import open_cache
-from ...naming import archive_name, image_product
+from ...naming import archive_name, factors_file, image_product, observation_of
 from ..base import ColumnsJob
 from .columns import SCRATCH, Columns
 from .solveweights import load_weights
@@ -45,7 +45,7 @@ def _archive(engine, job: ColumnsJob, ms: Path, monitor) -> Archived:
     columns = Columns(engine, job, monitor)
     target = engine.workdir / archive_name(ms)
     applied = [name for name in (job.pre_di, job.di) if name]
-    changes = bool(applied or job.minus)
+    changes = bool(applied or job.minus or job.scale)
     with Scratch(engine.cache_dir / SCRATCH) as scratch:
         cache = open_cache(ms, job.column, engine.cache_dir, monitor=monitor,
                            drop_international=engine.drop_international)
@@ -60,14 +60,16 @@ def _archive(engine, job: ColumnsJob, ms: Path, monitor) -> Archived:
 
         tables = [solutions.load_solution(engine.solsdir, ms.name, name) for name in applied]
         arrays = [a for t in tables for a in (t.gains, t.flag, t.time_edges, t.freq_edges)]
-        minus = [engine.workdir / image_product(job.minus, "model")] if job.minus else []
+        others = [engine.workdir / image_product(job.minus, "model")] if job.minus else []
+        if job.scale:
+            others.append(engine.workdir / factors_file(job.scale, observation_of(ms)))
         factors = None
         if job.weights_from is not None:
             factors = load_weights(engine.solsdir, ms.name, job.weights_from).factor
         return archive_ms(
             ms, target, job.column, monitor=monitor,
             corrected=corrected if changes else None,
-            corrections=digest(applied, job.minus, *arrays, *minus) if changes else "",
+            corrections=digest(applied, job.minus, *arrays, *others) if changes else "",
             imaging_weights=None if factors is None else weights,
             weights_from="" if factors is None else digest(applied, *arrays, factors),
             skip_imaging_weights=factors is None,

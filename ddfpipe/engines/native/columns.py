@@ -7,6 +7,7 @@ programs which expect its columns find them.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,8 +41,8 @@ class Columns:
     def __init__(self, engine, job: ColumnsJob, monitor):
         self.engine, self.job, self.monitor = engine, job, monitor
         self._writers = {
-            "DATA_DI_CORRECTED": self._corrected, "DD_PREDICT": self._predicted,
-            "IMAGING_WEIGHT": self._weights,
+            "SCALED_DATA": self._scaled, "DATA_DI_CORRECTED": self._corrected,
+            "DD_PREDICT": self._predicted, "IMAGING_WEIGHT": self._weights,
         }
 
     def run(self) -> int:
@@ -81,6 +82,7 @@ class Columns:
         """Refuse a job whose columns cannot be made, before anything is written."""
         job = self.job
         needed = {
+            "SCALED_DATA": (job.scale, "factors of a flux scale"),
             "DATA_DI_CORRECTED": (job.di, "direction-independent solutions"),
             "DD_PREDICT": (job.model, "a model"),
             "IMAGING_WEIGHT": (job.weights_from, "a solve that estimated weights"),
@@ -93,7 +95,14 @@ class Columns:
             if given is None:
                 raise SolveError(f"column {column} needs {what}, which the job does not name")
 
-    # -- direction-independent corrections -------------------------------------------------------
+    # -- data ------------------------------------------------------------------------------------
+
+    def _scaled(self, number: int, cache: VisCache, scratch: Scratch) -> int:
+        """The data on the flux scale, before direction-independent corrections."""
+        values = self.corrected(cache, scratch, replace(self.job, di=None))
+        return export_column(
+            cache, cache.ms_path, "SCALED_DATA", values, unused=self.job.column
+        )
 
     def _corrected(self, number: int, cache: VisCache, scratch: Scratch) -> int:
         """The data as they were imaged, four correlations; see `corrected`.
@@ -105,13 +114,14 @@ class Columns:
             unused=self.job.column,
         )
 
-    def corrected(self, cache: VisCache, scratch: Scratch):
-        """Function of (t0, t1) to the corrected data (time, bl, chan, 4) complex64.
+    def corrected(self, cache: VisCache, scratch: Scratch, job: ColumnsJob | None = None):
+        """Function of (t0, t1) to the data (time, bl, chan, 4) complex64 as `job` corrects them.
 
         Good samples of stations without gains become NaN, which every program takes for flagged.
         """
-        take = subtractor(self.engine, self.job.minus, self.job.decorrelation, self.monitor)
-        read = open_reader(cache, self.job, self.engine.solsdir, take)
+        job, engine = job or self.job, self.engine
+        take = subtractor(engine, job.minus, job.decorrelation, self.monitor)
+        read = open_reader(cache, job, engine.solsdir, take, engine.workdir)
         usable = scratch.array("usable", cache.weight.shape, np.float32)
         fill_weights(cache, EVERYWHERE, "unit", None, None, usable)
         for table in read.tables:

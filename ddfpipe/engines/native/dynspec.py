@@ -88,6 +88,7 @@ class DynamicSpectra:
                 weights=job.weights, weights_from=job.weights_from, n_bands=self._bands(),
                 drop_international=engine.drop_international, monitor=self.monitor,
                 subtractor=subtractor(engine, job.vis.minus, job.decorrelation, self.monitor),
+                workdir=engine.workdir,
             )
             predictor = model_predictor(
                 engine, data, job.model, job.clusters, job.decorrelation
