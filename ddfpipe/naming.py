@@ -64,6 +64,8 @@ IMAGE_SUFFIXES = {
     "tessel": ".tessel.reg",
     "model": ".model.npz",
     "facet_coord": ".facetCoord.txt",
+    "app_facet_restored": ".app.facetRestored.fits",
+    "int_facet_restored": ".int.facetRestored.fits",
     "cube_app_restored": ".cube.app.restored.fits",
     "cube_int_restored": ".cube.int.restored.fits",
     "cube_dirty": ".cube.dirty.fits",
@@ -73,6 +75,31 @@ IMAGE_SUFFIXES = {
 
 NUMBERED_SUFFIXES = {"mask": ".mask{:02d}.fits", "residual": ".residual{:02d}.fits"}
 """Kind of product that each major cycle leaves -> what follows the root."""
+
+ASTROMETRY_MAP = "astromap.fits"
+"""Map of the errors of positions in the final image."""
+SHIFT_LIST = "facet-offset.txt"
+"""Offsets of its facets as DDFacet reads them."""
+OFFSET_SUFFIXES = {
+    "catalogue": ".offset_cat.fits",
+    "gaussians": ".offset_gaul.fits",
+    "rms": ".offset.rms.fits",
+    "residual": ".offset.resid.fits",
+    "mask": ".offset.pybdsfmask.fits",
+    "regions": ".offset.cat.reg",
+    "used": ".offset_cat_compact.fits",
+}
+"""Kind of file -> what follows the image's root in names of the sources that offsets come from."""
+OFFSET_TABLES = {
+    "reference": "{}-reference.fits",
+    "offsets": "{}-facet_offsets.fits",
+    "state": "{}-fit_state.json",
+    "fits": "{}-fits.pdf",
+    "chains": "{}-chains.pdf",
+    "overview": "SKO-{}.pdf",
+    "selection": "{}-compact.png",
+}
+"""Kind of file -> its name, with that of the reference catalogue."""
 
 BAD_FACETS, IMAGE_CROP = "Badfacets.txt", "imcrop.txt"
 """Lists that a person keeps beside the images: facets not to be used, size of the good part."""
@@ -143,6 +170,26 @@ def masked_image(mask: str | Path) -> str | None:
 def band_image(number: int) -> str:
     """Root of the final image in band `number` alone, from 0."""
     return f"{FINAL_IMAGE}_Band{number}"
+
+
+def shifted_image(root: str) -> str:
+    """Root of an image whose facets were moved to the positions of a reference catalogue."""
+    return f"{root}_shift"
+
+
+def offset_sources(root: str, kind: str) -> str:
+    """File of the sources of image `root` that offsets come from (kinds of `OFFSET_SUFFIXES`)."""
+    return root + OFFSET_SUFFIXES[kind]
+
+
+def reference_label(method: str) -> str:
+    """Word for a reference catalogue in names of products: its name, or that of its file."""
+    return re.sub(r"[^A-Za-z0-9_+-]", "_", Path(method).name.split(".")[0]) or "reference"
+
+
+def offsets_file(label: str, kind: str) -> str:
+    """File of offsets from the catalogue with this label (kinds of `OFFSET_TABLES`)."""
+    return OFFSET_TABLES[kind].format(label)
 
 
 def polarisation_cube(resolution: str, stokes: str, split: bool = False) -> str:

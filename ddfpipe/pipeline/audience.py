@@ -14,7 +14,7 @@ from ddfpipe.report.monitor import RunMonitor
 from ddfpipe.report.page import PageRow, write_page
 from ddfpipe.report.progress import Progress, duration
 
-SHOWN = ("app_restored", "app_residual", "dirty")
+SHOWN = ("app_restored", "app_residual", "dirty", "app_facet_restored")
 """Image products that get a picture; of an image that is restored, the first two."""
 SOLUTION_PICTURES = 4
 """So many measurement sets' gains are drawn for a solve; more would say little more."""

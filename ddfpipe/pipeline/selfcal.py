@@ -13,6 +13,7 @@ from typing import Any
 from ddfpipe.errors import ConfigError, InputModelError
 from ddfpipe.naming import image_product
 from ddfpipe.pipeline.archive import archive_sets
+from ddfpipe.pipeline.astrometry import astrometry
 from ddfpipe.pipeline.builder import Builder
 from ddfpipe.pipeline.columns import check_columns, write_columns
 from ddfpipe.pipeline.dynspec import dynamic_spectra

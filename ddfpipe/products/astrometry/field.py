@@ -1,8 +1,8 @@
 """The offsets of all facets of a field, each helped by what the others show.
 
 First every facet is fitted alone.  Those with a clear peak tell how offsets scatter over the field
-(mean and width), how often sources have counterparts and how far these scatter; with that as prior
-every facet is fitted again.  A facet with many counterparts is not changed by the prior; one
+(mean and width), how often sources have counterparts and how far these scatter; with what the
+others tell as prior, each facet is fitted again.  A facet with many counterparts is not changed by the prior; one
 without enough of them gets the field's mean, with the field's scatter as its error, instead of
 whichever peak the noise made highest (empirical Bayes; Efron & Morris 1975, J. Am. Stat. Assoc.
 70, 311).
@@ -56,19 +56,25 @@ def fit_field(pairs: Sequence[Pairs], method: str,
         first.append(fit_facet(item, Prior(), "chi2") if usable[number] else None)
         progress(number + 1, total)
     clear = np.array([fit is not None and fit.gain > CLEAR_GAIN for fit in first], bool)
-    chosen = [fit for fit, good in zip(first, clear) if good]
-    prior, mean, width = field_prior(chosen)
+    _, mean, width = field_prior(_clear_ones(first, clear))
     fits: list[Fit | None] = []
     offset, error = np.zeros((len(pairs), 2)), np.full((len(pairs), 2), UNKNOWN)
     for number, item in enumerate(pairs):
-        known = usable[number] and (clear[number] or width is not None)
+        # Without the facet itself, or its noise would count twice.
+        prior, others, spread = field_prior(_clear_ones(first, clear, but=number))
+        known = usable[number] and (clear[number] or spread is not None)
         fits.append(fit_facet(item, prior, method, seed=number) if known else None)
         if known:
             offset[number], error[number] = fits[-1].offset, fits[-1].error
-        elif width is not None:
-            offset[number], error[number] = mean, prior.width
+        elif spread is not None:
+            offset[number], error[number] = others, prior.width
         progress(len(pairs) + number + 1, total)
     return FieldFit(tuple(fits), offset, error, clear, mean, width)
+
+
+def _clear_ones(fits: Sequence[Fit | None], clear: np.ndarray, but: int = -1) -> list[Fit]:
+    """Fits of the facets with a clear peak, other than facet `but`."""
+    return [fit for k, (fit, good) in enumerate(zip(fits, clear)) if good and k != but]
 
 
 def field_prior(fits: Sequence[Fit]) -> tuple[Prior, np.ndarray, float | None]:
