@@ -110,9 +110,11 @@ def write_facets(folder: Path, grid: SkyGrid, columns: int = 2) -> None:
 
 
 def peak_flux(image: np.ndarray, wcs, ra: float, dec: float) -> float:
-    """Peak of the parabola through the pixels around a position in radians."""
+    """Peak of a Gaussian at a position in radians; NaN where it is not whole on the image."""
     x, y = wcs.wcs_world2pix([[np.degrees(ra), np.degrees(dec)]], 0)[0]
     x, y = round(x), round(y)
+    if min(x, y) < 1:
+        return np.nan
     box = image[y - 1:y + 2, x - 1:x + 2]
     if box.shape != (3, 3) or not (box > 0).all():
         return np.nan

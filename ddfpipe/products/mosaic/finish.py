@@ -15,7 +15,7 @@ from ddfpipe.units import DEGREE
 
 SMALL_ISLAND = 20
 """Connected pixels; so few come from errors of the beam at its cut."""
-_NOISE_SAMPLE = 2000
+_NOISE_SAMPLE = 1000
 
 
 @dataclass(frozen=True)

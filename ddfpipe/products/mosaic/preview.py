@@ -11,7 +11,7 @@ from ddfpipe.imaging.noise import robust_noise
 from ddfpipe.products.mosaic.pointing import Pointing
 from ddfpipe.products.planes import Plane
 
-MAX_PIXELS = 1200
+MAX_PIXELS = 900
 LOW_SIGMA, HIGH_SIGMA = 3.0, 15.0
 
 
@@ -39,6 +39,10 @@ def draw_mosaic(mosaic: Plane, png: Path, title: str, pointings: Sequence[Pointi
     axes.set_xlim(-0.5, plane.shape[1] - 0.5)
     axes.set_ylim(-0.5, plane.shape[0] - 0.5)
     axes.coords.grid(color="white", alpha=0.3, linestyle="dotted")
+    for axis in axes.coords:
+        axis.set_auto_axislabel(False)
+    axes.set_xlabel(str(mosaic.header["CTYPE1"])[:4].rstrip("-"))
+    axes.set_ylabel(str(mosaic.header["CTYPE2"])[:4].rstrip("-"))
     axes.set_title(f"{title}: {len(pointings)} images, robust sigma of the picture {sigma:.3g}",
                    fontsize=9)
     figure.savefig(png, dpi=110, format="png", bbox_inches="tight", metadata={"Software": None})
