@@ -18,9 +18,10 @@ def remove_old_columns(b: Builder) -> None:
 
     Adds nothing unless [control] remove_columns is on.  Raises ConfigError without a full list.
     """
-    if not b.settings.control.remove_columns:
+    config = b.settings.config
+    if not config.control.remove_columns:
         return
-    if b.settings.data.full_mslist is None:
+    if config.data.full_mslist is None:
         raise ConfigError(
             "[control] remove_columns: columns are removed from the measurement sets of [data] "
             "full_mslist, which is not given; give it, or use remove_columns.py on the small list"

@@ -12,6 +12,7 @@ from make_ms import RA, Spec, grid, snapshot, write_ms
 from ddfpipe.data import mschecks, preflight as preflight_module
 from ddfpipe.data.mschecks import group_observations
 from ddfpipe.data.ms import read_metadata
+from ddfpipe.data.mscolumn import column_outlook
 from ddfpipe.data.preflight import preflight
 from ddfpipe.errors import DataError, ResourceError
 
@@ -66,6 +67,39 @@ def test_all_unreadable_sets_are_named_together(tmp_path):
     for name in ("SB000.ms", "SB002.ms", "gone.ms"):
         assert name in text
     assert "SB001" not in text and caught.value.exit_code == 1
+
+
+def test_a_missing_subtable_is_named_as_such(tmp_path):
+    path = tmp_path / "a.ms"
+    write_ms(path)
+    shutil.rmtree(path / "SPECTRAL_WINDOW")
+    [problem] = preflight([path], None, "DATA").errors
+    assert problem.text.startswith(f"{path}: lacks its table SPECTRAL_WINDOW; copy or unpack")
+
+
+def test_columns_to_be_written(tmp_path, monkeypatch):
+    """A column that cannot be overwritten and a set that cannot be written are told at once."""
+    paths = write_band(tmp_path)
+    with tables.table(str(paths[0]), readonly=False, ack=False) as main:
+        desc = tables.makearrcoldesc("IMAGING_WEIGHT", 0.0, ndim=1, shape=[2], valuetype="float")
+        main.addcols(desc)
+    columns = ("DD_PREDICT", "IMAGING_WEIGHT")
+    info = read_metadata(paths[1])
+    # 4 correlations of 8 bytes, and one weight of 4 bytes, a channel.
+    assert column_outlook(paths[1], columns) == (info.n_rows * info.n_chan * 36, [])
+    written = {path: columns for path in (*paths, tmp_path / "gone.ms")}
+    report = preflight(paths, None, "DATA", written=written)
+    [problem] = report.errors
+    assert problem.code == "column-in-the-way" and str(paths[0]) in problem.text
+    assert "IMAGING_WEIGHT exists and is of another shape" in problem.text
+    allowed = preflight_module.os.access
+    monkeypatch.setattr(preflight_module.os, "access", lambda path, mode: (
+        Path(path) != paths[2] / "table.dat" and allowed(path, mode)))
+    report = preflight(paths, None, "DATA", written={paths[2]: (), paths[3]: columns})
+    [problem] = report.errors
+    assert problem.code == "set-not-writable" and problem.text.startswith(str(paths[2]))
+    with pytest.raises(ResourceError):
+        report.raise_if_errors()
 
 
 def test_truncated_data_file_is_found(tmp_path):
@@ -216,7 +250,7 @@ def test_resources(tmp_path, monkeypatch):
     report = preflight([tmp_path / "a.ms"], None, "DATA",
                        disk_needed={work: 6e9, cache: 6e9}, memory_needed=5, memory_available=4)
     assert codes(report) == {"disk", "memory"}
-    with pytest.raises(ResourceError, match="12.0 GB, 10.0 GB are free"):
+    with pytest.raises(ResourceError, match="12 GB, 10 GB are free"):
         report.raise_if_errors()
     monkeypatch.setattr(preflight_module.os, "access", lambda p, mode: Path(p) != work)
     report = preflight([tmp_path / "a.ms", tmp_path / "no.ms"], None, "DATA",

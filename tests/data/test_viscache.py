@@ -245,7 +245,7 @@ def test_full_disk_is_told_and_cleaned_up(tmp_path, monkeypatch):
     monkeypatch.undo()
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr(viscache.shutil, "disk_usage", lambda p: usage)
-    with pytest.raises(ResourceError, match="needs .* GB.*cache_dir"):
+    with pytest.raises(ResourceError, match="needs .* free; .*cache_dir"):
         open_cache(path, "DATA", folder)
 
 
