@@ -5,8 +5,9 @@
     s0, POINT, dir00, 13:58:00.0, +54.30.00.0, 2.0, [-0.7], true, 144e6
 
 also with the format as a comment, `# (Name, Type, ...) = format`.  Right ascension has colons (or
-h, m, s), declination dots or colons; a number with at most one dot is degrees.  Sizes are full
-widths at half maximum in arcsec, orientations degrees from north through east.
+h, m, s), declination dots or colons; a number with at most one dot is degrees, also as
+`212.8deg`.  Sizes are full widths at half maximum in arcsec, orientations degrees from north
+through east.
 """
 
 from __future__ import annotations
@@ -83,35 +84,24 @@ class TextSkyModel:
         return self.orientation + np.where(self.absolute, north, 0.0)
 
     def to_pixels(self, grid: SkyGrid, freq) -> PixelModel:
-        """Pixel model on `grid` with bands at `freq` (Hz).
+        """Model on `grid` with bands at `freq` (Hz).
 
-        A point is shared by the four pixels around it in bilinear parts: flux and centroid are
-        exact.  A Gaussian is sampled out to 4 sigma and scaled to its flux; narrower than a pixel
-        it is a point.  Sources outside the grid are left out.
+        A point stays where it is.  A Gaussian is sampled out to 4 sigma and scaled to its flux;
+        narrower than a pixel it is a point.  Sources outside the grid are left out.
         """
         freq = np.atleast_1d(np.asarray(freq, float))
         flux = self.flux(freq)
         angle = self.angle_on(grid)
         y, x = grid.pixel_of(self.ra, self.dec)
         cube = np.zeros((freq.size, *grid.shape), np.float32)
-        for i in np.flatnonzero(grid.inside(y, x)):
+        wide = self.gaussian & (self.major > grid.cell)
+        for i in np.flatnonzero(grid.inside(y, x) & wide):
             sigma = np.array([self.major[i], self.minor[i]]) * FWHM_TO_SIGMA / grid.cell
-            if self.gaussian[i] and sigma[0] > FWHM_TO_SIGMA:
-                rows, cols, part = _gaussian(grid, y[i], x[i], sigma, angle[i])
-            else:
-                rows, cols, part = _bilinear(grid, y[i], x[i])
+            rows, cols, part = _gaussian(grid, y[i], x[i], sigma, angle[i])
             for band in range(freq.size):
                 cube[band, rows, cols] += part * flux[band, i]
-        return PixelModel.from_cube(cube, grid, freq)
-
-
-def _bilinear(grid: SkyGrid, y: float, x: float):
-    """Rows, columns and shares of the pixels around (y, x); the shares' sum is one."""
-    rows = np.array([math.floor(y)] * 2 + [math.floor(y) + 1] * 2)
-    cols = np.array([math.floor(x), math.floor(x) + 1] * 2)
-    part = (1.0 - np.abs(y - rows)) * (1.0 - np.abs(x - cols))
-    ok = (rows >= 0) & (rows < grid.ny) & (cols >= 0) & (cols < grid.nx) & (part > 0.0)
-    return rows[ok], cols[ok], part[ok] / part[ok].sum()
+        points = PixelModel.from_points(grid, freq, y[~wide], x[~wide], flux[:, ~wide])
+        return PixelModel.from_cube(cube, grid, freq).joined(points)
 
 
 def _gaussian(grid: SkyGrid, y: float, x: float, sigma: np.ndarray, angle: float):
@@ -130,12 +120,15 @@ def _gaussian(grid: SkyGrid, y: float, x: float, sigma: np.ndarray, angle: float
 
 
 def parse_ra(text: str) -> float:
-    """Radians from `13:58:00.0`, `13h58m00.0`, `-10:06:01` (hours) or plain degrees; 0 to 2 pi."""
+    """Radians from `13:58:00.0`, `13h58m00.0`, `-10:06:01` (hours) or degrees; 0 to 2 pi.
+
+    Degrees are plain or `212.8deg`; `3.71rad` are radians.
+    """
     return _sexagesimal(text, r"[:hms]", 15.0) % (2.0 * math.pi)
 
 
 def parse_dec(text: str) -> float:
-    """Radians from `+54.30.00.0`, `54:30:00`, `54d30m00` or plain degrees."""
+    """Radians from `+54.30.00.0`, `54:30:00`, `54d30m00` or degrees as for `parse_ra`."""
     text = text.strip()
     if text.count(".") >= 2 and not re.search(r"[:dms]", text):
         parts = text.split(".", 3)
@@ -145,8 +138,11 @@ def parse_dec(text: str) -> float:
 
 def _sexagesimal(text: str, separators: str, scale: float) -> float:
     text = text.strip()
+    plain = re.fullmatch(r"([+-]?[\d.]+(?:e[+-]?\d+)?)\s*(deg|rad)", text, re.IGNORECASE)
+    if plain:
+        return float(plain[1]) * (DEGREE if plain[2].lower() == "deg" else 1.0)
     parts = [part for part in re.split(separators, text.lstrip("+-")) if part.strip()]
-    if text.lower().endswith(("deg", "rad")) or not 1 <= len(parts) <= 3:
+    if not 1 <= len(parts) <= 3:
         raise ValueError(f"cannot read the angle {text!r}")
     values = [float(part) for part in parts]
     sign = -1.0 if text.startswith("-") else 1.0

@@ -35,6 +35,8 @@ from ddfpipe.imaging.convolve import (
 from ddfpipe.imaging.minorcycle import clean_list
 from ddfpipe.imaging.multiscale import Scale, gather, make_scale, restricted
 from ddfpipe.imaging.noise import robust_noise
+from ddfpipe.imaging.pointcycle import PointCycle
+from ddfpipe.imaging.points import Points
 
 __all__ = ["CleanOptions", "CleanResult", "deconvolve"]
 
@@ -57,6 +59,7 @@ def deconvolve(
     band_weight: np.ndarray,
     options: CleanOptions,
     start_model: np.ndarray | None = None,
+    start_points: Points | None = None,
     noise: float | None = None,
     threads: int = 1,
     progress: Callable[[int, float, float], None] | None = None,
@@ -73,6 +76,7 @@ def deconvolve(
     band_freq   (band,) Hz; band_weight (band,) sums of visibility weights
     start_model (band, ny, nx) apparent flux already subtracted from the residual; it limits what
                 may be taken away
+    start_points components between pixels, also subtracted already; they are fitted again
     noise       noise of the weighted band mean, Jy/beam; None: measured
     progress    called after each round with (components, peak, threshold); it may raise
 
@@ -90,18 +94,18 @@ def deconvolve(
         if (made := make_scale(size, psf, mask, facet_map, norm, weight, options.patch_half,
                                threads)) is not None
     ]
-    cycle = _Cycle(residual, psf, facet_map, mask, weight, _slopes(band_freq, weight), options,
-                   start_model, noise, threads, scales)
+    cycle = _Cycle(residual, psf, facet_map, mask, norm, weight, _slopes(band_freq, weight), options,
+                   start_model, start_points, noise, threads, scales)
     return cycle.run(progress)
 
 
 class _Cycle:
     """State of one minor cycle."""
 
-    def __init__(self, residual, psf, facet_map, mask, weight, slope, options, start_model, noise,
-                 threads, scales: list[Scale]):
+    def __init__(self, residual, psf, facet_map, mask, norm, weight, slope, options, start_model,
+                 start_points, noise, threads, scales: list[Scale]):
         self.residual, self.psf, self.mask = residual, psf, mask
-        self.facet_map = facet_map
+        self.facet_map, self.norm = facet_map, norm
         self.weight, self.slope, self.options = weight, slope, options
         self.start_model, self.noise, self.threads = start_model, noise, threads
         self.scales = scales
@@ -111,10 +115,13 @@ class _Cycle:
         self.given_up = 0
         self.used: dict[float, list[np.ndarray]] = {scale.size: [] for scale in scales}
         self.scale_flux = {scale.size: 0.0 for scale in scales}
+        self.points = PointCycle(self, start_points) if options.free_points else None
         self.sidelobe = scales[0].outside if scales else 0.0
 
     def run(self, progress) -> CleanResult:
         opt = self.options
+        if self.points is not None:
+            self.points.refine()
         first_peak = self._survey()[2]
         threshold = max(opt.threshold, opt.rms_factor * self.noise, opt.peak_factor * first_peak,
                         opt.cycle_factor * self.sidelobe * first_peak)
@@ -127,7 +134,10 @@ class _Cycle:
             whole, self.scales = self.scales, self._used_pixels()
             self._loop(level, _FINAL_ROUNDS, progress)
             self.scales = whole
-        return CleanResult(self.model, self.residual, self.n_components, self.n_rounds, reason,
+        if self.points is not None:
+            self.points.finish(level)
+        points = self.points.points if self.points else Points.none(self.weight.size)
+        return CleanResult(self.model, points, self.residual, self.n_components, self.n_rounds, reason,
                            threshold, first_peak, peak, self.noise, self.sidelobe, self.scale_flux)
 
     def _loop(self, level: float, max_rounds: int, progress) -> tuple[str, float]:
@@ -140,11 +150,14 @@ class _Cycle:
             rounds += 1
             self.n_rounds += 1
             boxes, where, flux = self._round(best, gathered, level, caution)
+            change = None
+            if best.size == 0.0 and self.points is not None and where.size:
+                change = self.points.harvest(best.pixels, where)
             cleaned = best
             best, gathered, new_peak = self._survey()
             if new_peak > _GROWTH * peak:
                 # Take the round back; shallower rounds are exact more nearly.
-                self._apply(boxes, -1.0)
+                self._take_back(boxes, change)
                 best, gathered, peak = self._survey()
                 caution *= 0.5
                 if caution < 0.05:
@@ -165,6 +178,12 @@ class _Cycle:
                 best, gathered, peak = self._survey()
                 lowest, since = peak, 0
         return "threshold", peak
+
+    def _take_back(self, boxes, change) -> None:
+        """Undo a round and the points that were found after it."""
+        if change is not None:
+            self.points.undo(change)
+        self._apply(boxes, -1.0)
 
     def _give_up(self, peak: float) -> None:
         """Leave alone the pixels that a dozen rounds could not bring down.
@@ -301,6 +320,10 @@ class _Cycle:
                 self._limit(box, rows, cols)
             view = self.model[:, rows, cols]
             view += np.float32(sign) * box
+        self.correct(boxes, sign)
+
+    def correct(self, boxes: list, sign: float) -> None:
+        """Take what boxes look like through the PSF out of the residual (put it back)."""
 
         def work(item):
             facet, y0, x0, box = item

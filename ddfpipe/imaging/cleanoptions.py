@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddfpipe.errors import ImagingError
+from ddfpipe.imaging.points import Points
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class CleanOptions:
         part of it (not below the noise), so that the model of a faint source does not lack a
         whole threshold of flux; 1 turns it off.
     allow_negative: components and model may be negative.
+    free_points: sources that look like points become components between pixels (`points`).
     patch_half: half the side in pixels of the PSF patch of the sub-minor loop.
     max_rounds: rounds in this call.
     """
@@ -48,6 +50,7 @@ class CleanOptions:
     extended_depth: float = 0.4
     final_depth: float = 0.2
     allow_negative: bool = False
+    free_points: bool = True
     patch_half: int = 64
     max_rounds: int = 200
 
@@ -73,6 +76,7 @@ class CleanResult:
     """What a minor cycle did.
 
     model: (band, ny, nx) float32, the *added* apparent flux per pixel (without the start model).
+    points: all components between pixels, those of the start included.
     residual: (band, ny, nx) float32, the array passed in, updated.
     stop_reason: "threshold", "components", "rounds", "stalled", "diverging" or "nothing to clean".
     threshold: level asked for; first_peak, peak: score of the best pixel before cleaning, and of
@@ -82,6 +86,7 @@ class CleanResult:
     """
 
     model: np.ndarray
+    points: Points
     residual: np.ndarray
     n_components: int
     n_rounds: int

@@ -8,8 +8,12 @@ import numpy as np
 
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.convolve import add_box, fft_convolve_full, gaussian_kernel, ordered_map
+from ddfpipe.units import FWHM_TO_SIGMA
 
 TILE = 1024
+
+REACH = 4.5
+"""Radius in sigma of the major axis out to which a restoring beam is painted."""
 
 
 def beam_area(beam: tuple[float, float, float], cell: float) -> float:
@@ -44,7 +48,7 @@ def convolve_model(
         out = np.zeros(model.shape, np.float32)
     if out.shape != model.shape:
         raise ImagingError(f"restoring: model {model.shape} and image {out.shape} differ.")
-    kernel = gaussian_kernel(major, minor, beam[2])
+    kernel = gaussian_kernel(major, minor, beam[2], REACH)
     radius = kernel.shape[0] // 2
 
     def work(corner: tuple[int, int]):
@@ -65,18 +69,42 @@ def convolve_model(
     return out
 
 
+def add_points(
+    y: np.ndarray, x: np.ndarray, flux: np.ndarray, beam: tuple[float, float, float], cell: float,
+    out: np.ndarray,
+) -> np.ndarray:
+    """Add points at fractional pixels y, x (n,) of flux (n,) Jy, seen with the beam, to `out`.
+
+    beam, cell: as of `convolve_model`; out (ny, nx) float32 Jy/beam, updated and returned.
+    """
+    sigma = beam[0] / cell * FWHM_TO_SIGMA, beam[1] / cell * FWHM_TO_SIGMA
+    reach = math.ceil(REACH * sigma[0]) + 1
+    step = np.arange(-reach, reach + 1)
+    sin, cos = math.sin(beam[2]), math.cos(beam[2])
+    for row, col, jy in zip(np.asarray(y, float), np.asarray(x, float), np.asarray(flux, float)):
+        top, left = round(row), round(col)
+        dy, dx = (step + top - row)[:, None], (step + left - col)[None]
+        along, across = (dy * cos - dx * sin) / sigma[0], (dy * sin + dx * cos) / sigma[1]
+        box = (jy * np.exp(-0.5 * (along**2 + across**2))).astype(np.float32)
+        add_box(out, top - reach, left - reach, box)
+    return out
+
+
 def restore(
     model: np.ndarray,
     residual: np.ndarray,
     beam: tuple[float, float, float],
     cell: float,
     *,
+    points: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     threads: int = 1,
 ) -> np.ndarray:
     """(ny, nx) float32: residual (Jy/beam) plus model (Jy per pixel) convolved with the beam.
 
+    points: y, x, flux of components between pixels, see `add_points`.
     The same for apparent and intrinsic images: hand over model and residual of one kind.  NaN in
     the residual stay.
     """
     out = np.array(residual, dtype=np.float32)
-    return convolve_model(model, beam, cell, out=out, threads=threads)
+    convolve_model(model, beam, cell, out=out, threads=threads)
+    return out if points is None else add_points(*points, beam, cell, out)

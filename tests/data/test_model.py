@@ -117,3 +117,66 @@ def test_cubes_that_do_not_fit_are_refused():
     cube[0, 0, 0] = np.nan
     with pytest.raises(SkyModelError, match="NaN"):
         PixelModel.from_cube(cube, GRID, FREQ)
+
+
+def a_model_with_points() -> PixelModel:
+    points = PixelModel.from_points(
+        GRID, FREQ, [10.25, 3.0, 39.6, 40.2, 200.0], [20.5, 4.0, 4.1, 3.9, 3.0],
+        [[1.0, 0.5, 3.0, 0.2, 9.0], [0.8, 0.5, 2.0, 0.1, 9.0]],
+    )
+    return some_model().joined(points)
+
+
+def test_points_keep_their_place_in_files_and_on_other_grids(tmp_path):
+    model = a_model_with_points()
+    assert model.size == 6 and model.free.sum() == 3  # (3, 4) is a pixel: joined with the one there
+    assert np.allclose(model.total_flux, [3.0 + 4.7, 3.5 + 3.4])
+    again = load_model(save_model(tmp_path / "a.npz", model))
+    assert all(np.array_equal(a, b) for a, b in zip(again.arrays, model.arrays))
+    fine = SkyGrid(GRID.ra, GRID.dec, 300, 300, GRID.cell / 2.7)
+    moved = model.on_grid(fine)
+    assert np.allclose(moved.total_flux, model.total_flux)
+    places = [np.stack(m.points().lm(), axis=1) for m in (model, moved)]
+    order = [np.lexsort(np.rint(p / 1e-9).T) for p in places]
+    assert np.abs(places[0][order[0]] - places[1][order[1]]).max() < 1e-4 * GRID.cell
+    back = load_model(save_model(tmp_path / "b.npz", moved)).on_grid(GRID)
+    assert np.allclose(back.points().place(), model.points().place(), atol=1e-4)
+
+
+def test_points_show_on_pixels_and_are_masked_by_the_nearest():
+    model = a_model_with_points()
+    shown = model.cube()
+    assert np.allclose(shown.sum(axis=(1, 2)), model.total_flux, rtol=1e-6)
+    assert shown[0, 10, 20] == pytest.approx(0.375) and shown[0, 11, 21] == pytest.approx(0.125)
+    mask = np.zeros(GRID.shape)
+    mask[40, 4] = 1
+    kept = model.masked(mask)
+    assert kept.size == 3 and kept.free.sum() == 2
+    assert np.array_equal(model.pixels().joined(model.points()).flux, model.flux)
+    assert np.array_equal(model.image(FREQ[1]), shown[1])
+
+
+def test_models_of_the_first_version_are_read(tmp_path):
+    path = save_model(tmp_path / "a.npz", some_model())
+    with np.load(path) as z:
+        arrays = {k: v for k, v in z.items() if k != "offset"}
+    np.savez(tmp_path / "b.npz", **{**arrays, "version": np.int64(1)})
+    old = load_model(tmp_path / "b.npz")
+    assert np.array_equal(old.cube(), some_model().cube()) and not old.free.any()
+
+
+@pytest.mark.parametrize("offset", [np.zeros((2, 2)), np.full((3, 2), 0.7), np.full((3, 2), np.nan)])
+def test_bad_offsets_are_refused(tmp_path, offset):
+    path = save_model(tmp_path / "a.npz", some_model())
+    with np.load(path) as z:
+        arrays = dict(z)
+    np.savez(tmp_path / "b.npz", **{**arrays, "offset": offset.astype(np.float32)})
+    with pytest.raises(SkyModelError, match="offset"):
+        load_model(tmp_path / "b.npz")
+
+
+def test_models_of_other_grids_or_bands_are_not_joined():
+    with pytest.raises(SkyModelError, match="joined"):
+        some_model().joined(some_model().on_bands([1e8, 2e8]))
+    with pytest.raises(SkyModelError, match="NaN"):
+        PixelModel.from_points(GRID, FREQ, [1.0], [1.0], [[np.nan], [1.0]])

@@ -110,7 +110,7 @@ def test_files_without_format_or_sources(tmp_path):
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(10, 50), st.floats(10, 50))
-def test_points_on_pixels_keep_flux_and_centroid(y, x):
+def test_points_keep_flux_and_place(y, x):
     grid = SkyGrid(3.65, 0.95, 60, 62, 1.5 * ARCSEC)
     ra, dec = grid.radec(*grid.lm(y, x))
     one = np.ones(1)
@@ -119,9 +119,13 @@ def test_points_on_pixels_keep_flux_and_centroid(y, x):
                          np.ones(1, bool), 0 * one, 0 * one, 0 * one, np.zeros(1, bool))
     pixels = model.to_pixels(grid, [1.44e8, 2.88e8])
     assert np.allclose(pixels.total_flux, [2.0, 1.0], rtol=1e-6)
-    py, px = pixels.yx()
-    share = pixels.flux[0] / 2.0
-    assert share @ py == pytest.approx(y, abs=1e-4) and share @ px == pytest.approx(x, abs=1e-4)
+    assert pixels.size == 1
+    py, px = pixels.place()
+    assert py[0] == pytest.approx(y, abs=1e-4) and px[0] == pytest.approx(x, abs=1e-4)
+    shown = pixels.cube()[0] / 2.0  # four pixels, flux and centroid kept
+    assert np.count_nonzero(shown) <= 4 and shown.sum() == pytest.approx(1.0, rel=1e-6)
+    assert shown.sum(axis=1) @ np.arange(60) == pytest.approx(y, abs=1e-4)
+    assert shown.sum(axis=0) @ np.arange(62) == pytest.approx(x, abs=1e-4)
 
 
 def test_gaussians_have_their_flux_shape_and_angle(tmp_path):
@@ -162,3 +166,17 @@ def test_a_pixel_model_becomes_points_and_comes_back(tmp_path):
     assert np.allclose(text.flux([1.2e8, 1.4e8, 1.6e8]), model.at([1.2e8, 1.4e8, 1.6e8]), atol=1e-6)
     again = text.to_pixels(grid, [1.2e8, 1.6e8])
     assert np.abs(again.cube() - cube).max() < 1e-4
+
+
+@pytest.mark.parametrize("text, degrees", [
+    ("212.8deg", 212.8), ("52 Deg", 52.0), ("5.2e1deg", 52.0), ("1.5rad", np.degrees(1.5)),
+])
+def test_angles_with_a_unit(text, degrees):
+    assert np.degrees(parse_ra(text)) == pytest.approx(degrees)
+    assert np.degrees(parse_dec("-" + text)) == pytest.approx(-degrees)
+
+
+@pytest.mark.parametrize("text", ["deg", "12:30deg", "1.2.3rad", "", "12 arcsec"])
+def test_what_is_no_angle(text):
+    with pytest.raises(ValueError):
+        parse_ra(text)

@@ -15,6 +15,7 @@ from ...imaging.facets import FacetSet
 from ...imaging.mask import auto_mask
 from ...imaging.multiscale import default_scales
 from ...imaging.noise import robust_noise
+from ...imaging.points import Points
 from ...imaging.psf import fit_beam
 from ...naming import image_product
 from ...units import ARCSEC
@@ -40,6 +41,9 @@ most extended sources, which would otherwise hide in a noise of their own making
 
 MINOR_PASSES, STEADY_NOISE = 4, 0.9
 """Most minor cycles of a major one; the noise must fall below this part of the last to go on."""
+
+ROUNDING = 1e-6
+"""Share of a pixel's flux under which what is left of it is nothing."""
 
 SAMPLE_SHARE = 0.3
 """Share of the memory for samples on their way to the gridder."""
@@ -125,6 +129,7 @@ class Imager:
             weights=job.weights, weights_from=job.weights_from, n_bands=job.n_bands,
             drop_international=engine.drop_international, monitor=self.monitor,
             subtractor=subtractor(engine, job.vis.minus, job.decorrelation, self.monitor),
+            workdir=engine.workdir,
         )
         facets = job_facets(job, data.phase_centre, self.workdir)
         briggs(data, job.npix, facets.cell, job.robust, self.monitor)
@@ -197,7 +202,7 @@ class Imager:
 
     def _first_residual(self, operators, model: PixelModel, key: str) -> np.ndarray:
         job, images = self.job, self.engine.images
-        wanted = digest(model.index, model.flux)
+        wanted = digest(*model.arrays)
         for what in (("dirty", "residual") if job.reuse_what else ()):
             saved = images.load(job.reuse, what)
             if saved and (saved.gridding, saved.model) == (key, wanted) and operators.norm.any():
@@ -245,17 +250,15 @@ class Imager:
         data, options = operators.data, self._clean_options(operators, picture)
         noise, count = np.inf, 0
         for _ in range(MINOR_PASSES):
-            before = picture.model.cube()
+            before = picture.model.pixels().cube()
             result = deconvolve(
                 residual=picture.residual, psf=picture.psf, facet_map=facet_map,
                 mask=picture.mask, norm=picture.norm, band_freq=data.band_freq,
                 band_weight=data.band_weight, options=options,
-                start_model=before * picture.norm, threads=self.engine.threads,
+                start_model=before * picture.norm, start_points=self._points(picture), threads=self.engine.threads,
                 progress=lambda *_: self.monitor.check(),
             )
-            norm = np.maximum(picture.norm, 1e-12)
-            update = np.where(result.model != 0, result.model / norm, 0).astype(np.float32)
-            picture.model = PixelModel.from_cube(before + update, picture.grid, data.band_freq)
+            self._take_model(picture, before, result)
             count += result.n_components
             by_noise = options.rms_factor * result.noise >= 0.999 * result.threshold
             steady = result.noise > STEADY_NOISE * noise or result.n_components == 0
@@ -264,6 +267,25 @@ class Imager:
             floor = max(options.threshold, options.peak_factor * result.first_peak)
             options, noise = replace(options, threshold=floor, peak_factor=0.0), result.noise
         return replace(result, n_components=count)
+
+    @staticmethod
+    def _points(picture: Picture) -> Points:
+        """The model's free points with apparent fluxes."""
+        points = picture.model.points()
+        return Points(*points.place(), points.flux * picture.norm[:, *points.yx()].astype(float))
+
+    @staticmethod
+    def _take_model(picture: Picture, before: np.ndarray, result: CleanResult) -> None:
+        """Make pixels `before` (band, y, x), what was found there, and points the model."""
+        norm = np.maximum(picture.norm, 1e-12)
+        pixels = before + np.where(result.model != 0, result.model / norm, 0).astype(np.float32)
+        # what points took the place of leaves rounding errors behind
+        pixels[np.abs(pixels) <= ROUNDING * np.abs(before)] = 0
+        points, freq = result.points, picture.model.freq
+        flux = points.flux / norm[:, *points.pixels()]
+        picture.model = PixelModel.from_cube(pixels, picture.grid, freq).joined(
+            PixelModel.from_points(picture.grid, freq, points.y, points.x, flux)
+        )
 
     def _cycle_mask(self, picture: Picture, data) -> np.ndarray:
         """Where this cycle may clean: where the one before could, and what stands out now."""
@@ -316,7 +338,7 @@ class Imager:
         self._writer("residual", residual, cycle=cycle)
         self.engine.images.save(
             job.name, "residual", gridding=self._key,
-            model=digest(picture.model.index, picture.model.flux), residual=picture.residual,
+            model=digest(*picture.model.arrays), residual=picture.residual,
         )
         record = {
             "cycle": cycle, "noise": noise, "peak": float(np.abs(residual).max()),

@@ -15,6 +15,7 @@ import numpy as np
 from ...data.model import PixelModel
 from ...imaging.components import predict_components
 from ...imaging.facets import Facet, FacetSet
+from ...imaging.footprint import HALF, spread
 from ...imaging.gains import corrupt
 from ...imaging.gridding import facet_to_vis
 from ...imaging.smearing import smearing_factor, uvw_rate
@@ -38,7 +39,7 @@ GROUP = 0.1 * DEGREE
 class FacetModel:
     """The components of a sky model that one facet owns.
 
-    y, x : (n,) box pixels; l, m : (n,) direction cosines
+    y, x : (n,) box pixels, fractional; l, m : (n,) direction cosines
     response : (band, n) flux seen through the gain of the facet's centre, over the true one
     smear : (n,) smearing at the component over that at the facet's centre
     stations : StationBeams, or None without a beam
@@ -60,6 +61,10 @@ class FacetModel:
         if self.size > DIRECT_LIMIT:
             flux = np.abs((self.model.flux * self.response).mean(axis=0))
             self.bright[np.argsort(-flux, kind="stable")[DIRECT_BRIGHT:]] = False
+            # the box must hold the whole footprint of a point between pixels
+            low = np.minimum(self.y, self.x) < HALF
+            high = (self.y >= self.facet.ny - HALF - 0.5) | (self.x >= self.facet.nx - HALF - 0.5)
+            self.bright |= self.model.free & (low | high)
 
     @property
     def size(self) -> int:
@@ -85,10 +90,11 @@ def split_model(model: PixelModel, facets: FacetSet, maps) -> list[FacetModel]:
     out = []
     for facet in facets.facets:
         part = model.select(owner == facet.index)
-        y, x = part.yx()
+        row, col = part.yx()
+        response, smear = maps.at(facet.index, row - facet.y0, col - facet.x0)
+        y, x = part.place()
         y, x = y - facet.y0, x - facet.x0
         l, m = part.lm()
-        response, smear = maps.at(facet.index, y, x)
         out.append(FacetModel(facet, part, y, x, l, m, response, smear, maps.stations))
     return out
 
@@ -160,7 +166,7 @@ class Predictor:
         facet, flux = piece.facet, flux[:, which]
         mean = flux.mean(axis=0)
         image = np.zeros((facet.ny, facet.nx), np.float32)
-        image[piece.y[which], piece.x[which]] = mean * piece.smear[which]
+        spread(piece.y[which], piece.x[which], (mean * piece.smear[which])[None], image[None])
         vis = facet_to_vis(
             image=image, uvw=uvw, freq=cache.freq, facet=facet, cell=self.facets.cell,
             epsilon=EPSILON,

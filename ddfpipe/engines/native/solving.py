@@ -79,6 +79,7 @@ class Solve:
                 weights="spectrum", drop_international=engine.drop_international,
                 monitor=self.monitor, uv_down_weight=job.uv_down_weight, n_bands=self._bands(),
                 subtractor=subtractor(engine, job.vis.minus, job.decorrelation, self.monitor),
+                workdir=engine.workdir,
             )
             self._apply_robust(data)
             sky = self._sky(data)
@@ -189,8 +190,11 @@ class Solve:
             for name in names if name
         ]
         clusters = [engine.workdir / job.clusters] if job.clusters else []
+        # Where things lie must not matter: a directory may be moved between two starts.
+        values = asdict(job) | {"clusters": None}
+        values["vis"]["ms"] = [Path(ms).name for ms in job.vis.ms]
         return digest(
-            asdict(job), s.reader.key(), model.index, model.flux, engine.beam_model,
+            values, s.reader.content_key(), *model.arrays, engine.beam_model,
             *used, *clusters,
         )
 

@@ -1,0 +1,229 @@
+"""Points in a minor cycle: when to try one, and what to take out of the pixels' model for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddfpipe.imaging.convolve import split
+from ddfpipe.imaging.footprint import HALF, spread
+from ddfpipe.imaging.noise import robust_noise
+from ddfpipe.imaging.points import PointFitter, Points, spaced
+
+LEAST_SIGMA = 10.0
+"""Fainter sources stay on pixels: the noise hides whether they are points."""
+
+PEAK_LEFT, RING_LEFT, MOST_LEFT = 0.03, 0.02, 0.15
+"""What a point may leave at most, of its flux: at any pixel, in the mean of its outer half, and with
+noise allowed for.  A Gaussian of 0.3 beams leaves 0.03."""
+
+PEAK_SIGMA, RING_SIGMA = 3.5, 1.5
+"""The same in units of the noise."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a search changed: earlier points, pixels taken out (flat index, (band, n)), boxes."""
+
+    points: Points
+    index: np.ndarray
+    flux: np.ndarray
+    boxes: list
+
+
+class PointCycle:
+    """Finds and improves the points of a minor cycle.
+
+    cycle: `clean._Cycle`, whose model and residual are updated; start: Points or None
+    """
+
+    def __init__(self, cycle, start: Points | None):
+        self.cycle = cycle
+        n_band = cycle.residual.shape[0]
+        self.points = start if start is not None else Points.none(n_band)
+        self.fitter = PointFitter(
+            cycle.psf, cycle.facet_map, cycle.norm, cycle.weight, cycle.slope,
+            cycle.options.n_terms,
+        )
+
+    def refine(self) -> None:
+        """Fit all points anew to what is there now."""
+        if self.points.size and self.fitter.usable:
+            self._try(*self._known())
+
+    def finish(self, level: float) -> None:
+        """A last look at all points and at all pixels that hold flux."""
+        if not self.fitter.usable:
+            return
+        for _ in range(2):
+            index = np.flatnonzero(self._total_anywhere())
+            rows, cols = np.divmod(index, self.cycle.mask.shape[1])
+            self._search(rows, cols)
+
+    def harvest(self, pixels, where: np.ndarray) -> Change | None:
+        """Look at the pixels of a round's components."""
+        if not self.fitter.usable:
+            return None
+        where = np.unique(where)
+        return self._search(pixels.rows[where], pixels.cols[where])
+
+    def undo(self, change: Change) -> None:
+        """Take a search back."""
+        self.cycle.correct(change.boxes, -1.0)
+        for plane, flux in zip(self.cycle.model, change.flux):
+            plane.ravel()[change.index] += flux
+        self.points = change.points
+
+    # -- candidates ------------------------------------------------------------------------------
+
+    def _total_anywhere(self) -> np.ndarray:
+        cycle = self.cycle
+        out = np.zeros(cycle.mask.shape, bool)
+        for b in range(cycle.model.shape[0]):
+            out |= self._total(b) != 0
+        return out & (cycle.facet_map >= 0)
+
+    def _total(self, band: int) -> np.ndarray:
+        """(ny, nx) flux of all pixels in a band."""
+        cycle = self.cycle
+        if cycle.start_model is None:
+            return cycle.model[band]
+        return cycle.model[band] + cycle.start_model[band]
+
+    def _flux_at(self, rows, cols) -> np.ndarray:
+        """(band, n) flux of pixels."""
+        cycle = self.cycle
+        flux = cycle.model[:, rows, cols].astype(float)
+        return flux if cycle.start_model is None else flux + cycle.start_model[:, rows, cols]
+
+    def _known(self):
+        """The points as candidates (y, x, flux, number)."""
+        points = self.points
+        return points.y, points.x, points.flux, np.arange(points.size)
+
+    def _search(self, rows, cols) -> Change | None:
+        """Try points at pixels that hold flux, and again at those that are there."""
+        flux = self.cycle.weight @ self._flux_at(rows, cols)
+        some = flux > 0
+        rows, cols, flux = rows[some], cols[some], flux[some]
+        known = self.points
+        y, x = np.append(known.y, rows), np.append(known.x, cols)
+        number = np.append(np.arange(known.size), np.full(rows.size, -1))
+        importance = np.append(self.cycle.weight @ known.flux, flux)
+        if y.size == 0:
+            return None
+        chosen = spaced(y, x, importance, self.fitter.lobe)
+        there = np.zeros((flux.size and self.cycle.weight.size or known.flux.shape[0], chosen.size))
+        own = number[chosen] >= 0
+        there[:, own] = known.flux[:, number[chosen][own]]
+        return self._try(y[chosen], x[chosen], there, number[chosen])
+
+    # -- trial -----------------------------------------------------------------------------------
+
+    def _try(self, y, x, flux, number) -> Change | None:
+        """Fit candidates, keep the good ones; number (n,): which point each is, -1 a new one."""
+        cycle, fitter = self.cycle, self.fitter
+        inside = self._allowed(y, x)
+        y, x, flux, number = y[inside], x[inside], flux[:, inside], number[inside]
+        if y.size == 0:
+            return None
+        noise = self._noise()
+        fit = fitter.fit(cycle.residual, cycle.model, cycle.start_model, y, x, flux, cycle.threads)
+        good = self._good(fit, noise)
+        alone = ~good & (number >= 0)
+        if alone.any():
+            # Not a point alone: pixels about it stay, and it follows what is left.
+            empty = np.zeros((flux.shape[0], 1, 1), np.float32)
+            empty = np.broadcast_to(empty, cycle.model.shape)
+            again = fitter.fit(cycle.residual, empty, None, y[alone], x[alone], flux[:, alone],
+                               cycle.threads)
+            fit[alone] = again
+            good[alone] = (again[:, 0] > 0) & (again[:, 3] < again[:, 5])
+        good &= self._allowed(fit[:, 1], fit[:, 2])
+        if not good.any():
+            return None
+        return self._replace(fit[good], y[good], x[good], flux[:, good], number[good],
+                             ~alone[good])
+
+    def _noise(self) -> float:
+        """Noise of the band mean as it is now."""
+        from ddfpipe.imaging.clean import _band_mean_rows
+
+        noise = robust_noise(_band_mean_rows(self.cycle.residual, self.cycle.weight))
+        return noise if np.isfinite(noise) else 0.0
+
+    def _allowed(self, y, x) -> np.ndarray:
+        """Whether places lie in the mask and a facet."""
+        shape = self.cycle.mask.shape
+        rows, cols = np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)
+        ok = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
+        rows, cols = np.where(ok, rows, 0), np.where(ok, cols, 0)
+        return ok & (self.cycle.mask[rows, cols] != 0) & (self.cycle.facet_map[rows, cols] >= 0)
+
+    def _good(self, fit: np.ndarray, noise: float) -> np.ndarray:
+        """Whether candidates are points, by what they leave."""
+        found, worst, ring, before = fit[:, 0] > 0, fit[:, 3], np.abs(fit[:, 4]), fit[:, 5]
+        flux = fit[:, 6:] @ self.cycle.weight
+        peak = np.minimum(np.maximum(PEAK_LEFT * flux, PEAK_SIGMA * noise), MOST_LEFT * flux)
+        mean = np.minimum(np.maximum(RING_LEFT * flux, RING_SIGMA * noise), MOST_LEFT * flux)
+        better = worst <= np.maximum(before, PEAK_SIGMA * noise)
+        return found & (flux > LEAST_SIGMA * noise) & (worst < peak) & (ring < mean) & better
+
+    def _replace(self, fit, y, x, flux, number, clear) -> Change:
+        """Put fitted points in the place of old ones and, where `clear`, of pixels about them."""
+        cycle = self.cycle
+        rows, cols = self._near(y[clear], x[clear])
+        taken = self._flux_at(rows, cols)
+        index = rows * cycle.mask.shape[1] + cols
+        keep = np.ones(self.points.size, bool)
+        keep[number[number >= 0]] = False
+        before = self.points
+        new = Points(fit[:, 1], fit[:, 2], np.ascontiguousarray(fit[:, 6:].T))
+        self.points = before.select(keep).joined(new)
+        old = Points(y, x, -flux).select(number >= 0)
+        pixels = Points(rows.astype(float), cols.astype(float), -taken)
+        boxes = self._boxes(new.joined(old).joined(pixels))
+        cycle.correct(boxes, 1.0)
+        for plane, row in zip(cycle.model, taken):
+            plane.ravel()[index] -= row.astype(np.float32)
+        return Change(before, index, taken.astype(np.float32), boxes)
+
+    def _near(self, y, x) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (rows, cols) with flux within a beam of places, each once."""
+        lobe, shape = self.fitter.lobe, self.cycle.mask.shape
+        step = np.arange(-int(lobe), int(lobe) + 1)
+        dy, dx = (a.ravel() for a in np.meshgrid(step, step, indexing="ij"))
+        disc = dy * dy + dx * dx <= lobe * lobe
+        rows = (np.rint(y).astype(np.int64)[:, None] + dy[disc]).ravel()
+        cols = (np.rint(x).astype(np.int64)[:, None] + dx[disc]).ravel()
+        ok = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
+        rows, cols = np.divmod(np.unique(rows[ok] * shape[1] + cols[ok]), shape[1])
+        some = (self._flux_at(rows, cols) != 0).any(axis=0)
+        return rows[some], cols[some]
+
+    def _boxes(self, sources: Points) -> list:
+        """Boxes (facet, y0, x0, (band, h, w)) that hold the footprints of sources."""
+        cycle = self.cycle
+        limit = max(1024, 2 * cycle.psf.shape[-1])
+        rows, cols = sources.pixels()
+        facets = cycle.facet_map[rows, cols]
+        boxes = []
+        for facet in np.unique(facets):
+            mine = np.flatnonzero(facets == facet)
+            top, left = int(rows[mine].min()), int(cols[mine].min())
+            for ya, yb in split(int(rows[mine].max()) + 1 - top, limit):
+                for xa, xb in split(int(cols[mine].max()) + 1 - left, limit):
+                    part = mine[(rows[mine] >= top + ya) & (rows[mine] < top + yb)
+                                & (cols[mine] >= left + xa) & (cols[mine] < left + xb)]
+                    if part.size:
+                        boxes.append((int(facet), *self._box(sources.select(part))))
+        return boxes
+
+    def _box(self, sources: Points):
+        """(y0, x0, (band, h, w)) with the footprints of sources."""
+        rows, cols = sources.pixels()
+        y0, x0 = int(rows.min()) - HALF, int(cols.min()) - HALF
+        shape = (int(rows.max()) + HALF + 1 - y0, int(cols.max()) + HALF + 1 - x0)
+        box = np.zeros((sources.flux.shape[0], *shape), np.float32)
+        return y0, x0, spread(sources.y - y0, sources.x - x0, sources.flux, box)
