@@ -78,7 +78,7 @@ def test_sources_between_pixels_are_recovered_exactly():
     assert np.abs(found[:, 2:] / flux[:, None] / [1.0, 1.2] - 1).max() < 0.02
     assert np.abs(found[bright, 2:] / flux[bright, None] / [1.0, 1.2] - 1).max() < 5e-4
     # beyond half its width from a source the PSF patch ends
-    assert np.abs(residual[:, disc(200, 210, 100)]).max() < 1e-3 * 10
+    assert np.abs(residual[:, disc(200, 210, 100)]).max() < 2e-3 * 10
     assert np.count_nonzero(result.model) < 20
 
 
