@@ -188,7 +188,7 @@ class QualityLimits:
         "float", None, "Greatest median offset, in RA or Dec, from any catalogue.", unit="arcsec",
         above=0, nullable=True, ours=True)
     max_facet_offset_arcsec: float | None = option(
-        "float", None, "The same for each facet with 10 sources or more.", unit="arcsec",
+        "float", None, "The same for each facet with min_matches sources or more.", unit="arcsec",
         above=0, nullable=True, ours=True)
     max_flux_error: float | None = option(
         "float", None, "Greatest deviation of the median flux ratio from 1, any catalogue with "

@@ -266,9 +266,8 @@ def conclude(config: QualityConfig, workdir: Path, recipe: Recipe, problems: dic
     parts = {stage.name: stages.read_part(context, folder, stage.name) for stage in recipe.stages}
     parts.update({name: {"problem": why} for name, why in problems.items()})
     verdicts = judge(parts, asdict(config.limits))
-    shown = {name: _without_points(part) for name, part in parts.items()}
     atomic_write_json(workdir / figures_file, {
-        "image": config.image.pbimage, "versions": versions(), "figures": shown,
+        "image": config.image.pbimage, "versions": versions(), "figures": parts,
         "limits": [asdict(verdict) for verdict in verdicts],
         "passed": all(verdict.good for verdict in verdicts),
     })
@@ -280,9 +279,3 @@ def conclude(config: QualityConfig, workdir: Path, recipe: Recipe, problems: dic
     print(f"figures: {figures_file}; report: {page}; catalogue: "
           f"{catalogue_product(config.image.catprefix, 'catalogue')}")
     return 0 if all(verdict.good for verdict in verdicts) else EXIT_BELOW_LIMITS
-
-
-def _without_points(part: dict) -> dict:
-    """Figures without what is there for pictures only."""
-    return {key: value for key, value in part.items()
-            if key not in ("points", "map_jy", "facet_centres_deg")}

@@ -15,6 +15,8 @@ from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.stage import StageResult
 
 PRODUCTS = ("rms", "residual", "mask", "regions")
+FOR_PICTURES = ("points", "map_jy", "facet_centres_deg")
+"""Figures that only the picture needs; they are not kept."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def _keep(context: Context, folder: str, stage: str, figures: dict, line: dict[s
     from ddfpipe.data.atomic import atomic_write_json
     from ddfpipe.report import quality
 
-    atomic_write_json(context.workdir / part_name(folder, stage), figures)
+    kept = {key: value for key, value in figures.items() if key not in FOR_PICTURES}
+    atomic_write_json(context.workdir / part_name(folder, stage), kept)
     products = [part_name(folder, stage)]
     if draws is not None and "problem" not in figures:
         picture = part_name(folder, stage, "png")
@@ -173,11 +176,11 @@ def noise(context: Context, job: MeasureJob) -> tuple[dict, dict]:
     from ddfpipe.units import DEGREE
 
     app = context.workdir / job.image.app
-    figures, plane, step = noise_figures(
+    figures, plane = noise_figures(
         app, _facets(context, job.image), threads=_threads(context),
         central_pixels=job.values["central_pixels"], box=job.values["noise_box"])
     grid = read_image(app).grid
-    figures["map_jy"] = [[float(f"{v:.4g}") for v in row] for row in plane]
+    figures["map_jy"] = plane
     figures["map_width_deg"] = grid.nx * grid.cell / DEGREE
     return figures, {"noise": figures["central_jy"] or float("nan")}
 

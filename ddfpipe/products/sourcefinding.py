@@ -90,8 +90,9 @@ class FinderSettings:
             options.pop("atrous_jmax")
         if spectral:
             # Every plane counts alone: planes are neither averaged nor left out for their noise.
+            # All are restored with one beam; by itself PyBDSF lets it grow with wavelength.
             options.update(spectralindex_do=True, specind_maxchan=1, flagchan_rms=False,
-                           flagchan_snr=False, incl_chan=True)
+                           flagchan_snr=False, beam_sp_derive=False, incl_chan=True)
         return options
 
 

@@ -29,7 +29,7 @@ def draw_noise(figures: Mapping[str, Any], png: Path) -> None:
     facets = figures["facets"]
     figure, axes = new_figure(10 if facets else 6, 4.6, columns=2 if facets else 1)
     half = figures["map_width_deg"] / 2
-    plane = np.array(figures["map_jy"]) * MICRO
+    plane = figures["map_jy"] * MICRO
     low, high = (figures["percentiles_jy"][p] * MICRO for p in ("5", "95"))
     first = axes[0, 0]
     shown = first.imshow(plane, origin="lower", cmap="viridis", vmin=0.8 * low, vmax=1.3 * high,
@@ -186,7 +186,7 @@ def _draw_facet_offsets(axis: Any, figures: Mapping[str, Any]) -> None:
 
 def _draw_fluxes(axis: Any, figures: Mapping[str, Any]) -> None:
     points = figures["points"]
-    axis.loglog(points["flux"], points["ratio"], ".", color=GREY, ms=4)
+    axis.semilogx(points["flux"], points["ratio"], ".", color=GREY, ms=4)
     found = figures["flux_ratio"]
     if found["value"] is not None:
         axis.axhline(found["value"], color=RED, lw=1,

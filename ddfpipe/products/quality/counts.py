@@ -115,7 +115,7 @@ def fit_scale(n: np.ndarray, edges: np.ndarray, area: np.ndarray, published: Pub
     Greatest Poisson likelihood (Cash 1979, ApJ 228, 939) of the published counts with all fluxes
     multiplied by the factor; the error is where the log likelihood falls by 1/2.  It knows
     nothing of cosmic variance, which adds some per cent to 20 per cent for fields of a few to a
-    tenth of a square degree.  Value None below 10 sources.
+    tenth of a square degree.  Value None below 10 sources, or when no factor of SCALE_RANGE fits.
     """
     from scipy.optimize import brentq, minimize_scalar
 
@@ -134,6 +134,8 @@ def fit_scale(n: np.ndarray, edges: np.ndarray, area: np.ndarray, published: Pub
     best = minimize_scalar(lambda v: -likelihood(v), bounds=(low, high), method="bounded",
                            options={"xatol": 1e-4})
     peak = float(best.x)
+    if min(peak - low, high - peak) < 0.01:
+        return {"value": None, "error": None, "n": total}
     floor = likelihood(peak) - 0.5
     sides = []
     for end in (low, high):

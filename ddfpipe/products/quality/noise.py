@@ -25,8 +25,8 @@ BRIGHT_SIGMA = 100.0
 
 
 def noise_figures(app: Path, facets: list[FacetOutline], *, central_pixels: int, box: int,
-                  threads: int) -> tuple[dict, np.ndarray, int]:
-    """Noise of the apparent image: figures, map (y, x) in Jy/beam, size of the map's pixels.
+                  threads: int) -> tuple[dict, np.ndarray]:
+    """Noise of the apparent image: figures, and a coarse map (y, x) in Jy/beam.
 
     central_pixels: side of the central square whose noise is `central`.  box: pixels, window of
     the map.  By facet: the noise of all its pixels.
@@ -48,7 +48,7 @@ def noise_figures(app: Path, facets: list[FacetOutline], *, central_pixels: int,
         "percentiles_jy": {str(p): finite(v) for p, v in zip((5, 50, 95), levels)},
         "facets": by_facet,
     }
-    return figures, shown, step
+    return figures, shown
 
 
 def _noise_by_facet(plane: np.ndarray, facets: list[FacetOutline], image: FitsImage) -> list[dict]:
