@@ -39,17 +39,18 @@ class ReferenceJob(AstrometryJob):
     """Bring a reference catalogue of the field of an image together.
 
     method, catalogue_dir, server: as the options.  file: the catalogue, where it is one file of
-    the user's.
+    the user's.  kind: product of the image whose grid is the field.
     """
 
     method: str = ""
     catalogue_dir: str | None = None
     server: str | None = None
     file: Path | None = None
+    kind: str = RESTORED[0]
 
     @property
     def reads(self) -> tuple[Path, ...]:
-        image = Path(image_product(self.image, RESTORED[0]))
+        image = Path(image_product(self.image, self.kind))
         return (image,) if self.file is None else (image, self.file)
 
 

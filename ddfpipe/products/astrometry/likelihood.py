@@ -27,8 +27,9 @@ CANDIDATES = 15.0
 """Counterparts are within this separation; the rest of the circle gives the density."""
 LARGEST = 5.0
 """Largest offset that a facet may have."""
-FREEDOM = 4.0
-"""Degrees of freedom of the scatter's distribution."""
+FREEDOM, CORE = 6.0, 0.79
+"""Degrees of freedom of the scatter's distribution, and the square of its scale over the variance
+of a Gaussian that it resembles most (least Kullback-Leibler divergence)."""
 SCATTER_RANGE = (0.02, 5.0)
 """Range of s."""
 START_STEP = 0.25
@@ -92,9 +93,8 @@ def log_likelihood(pairs: Pairs, offset: np.ndarray, scatter: np.ndarray, share:
 
     offset: (m, 2); scatter, share: (m,).
     """
-    variance = pairs.error[pairs.source] ** 2 + scatter[:, None] ** 2
+    variance = CORE * (pairs.error[pairs.source] ** 2 + scatter[:, None] ** 2)
     distance = (pairs.east - offset[:, :1]) ** 2 + (pairs.north - offset[:, 1:]) ** 2
-    # The distribution's scale is such that it has the variance s^2 + e^2 in its core.
     density = (1.0 + distance / (FREEDOM * variance)) ** (-0.5 * FREEDOM - 1.0)
     density /= 2.0 * np.pi * variance
     seen, first = np.unique(pairs.source, return_index=True)
@@ -197,10 +197,11 @@ def _curvature_errors(pairs: Pairs, prior: Prior, best: np.ndarray) -> np.ndarra
                 around @ np.array([1, -1, -1, 1])) / (4 * step[i] * step[j])
     widest = np.array([LARGEST, LARGEST, 1.0, 0.3])
     try:
-        spread = np.sqrt(np.diag(np.linalg.inv(hessian)))
+        variance = np.diag(np.linalg.inv(hessian))
     except np.linalg.LinAlgError:
         return widest
-    return np.where(np.isfinite(spread), np.minimum(spread, widest), widest)
+    good = np.isfinite(variance) & (variance > 0.0)
+    return np.where(good, np.minimum(np.sqrt(np.where(good, variance, 1.0)), widest), widest)
 
 
 def _sample(pairs: Pairs, prior: Prior, points: np.ndarray, values: np.ndarray, best: np.ndarray,
