@@ -85,10 +85,10 @@ def read_offsets(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
             or np.unique(number).size < number.size:
         raise DataError(f"{path}: its facets are not those of the {count} in the facet layout; "
                         "measure the offsets of this image.")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        good = np.isfinite(table["RA_offset"]) & np.isfinite(table["DEC_offset"])
-        for axis in ("RA", "DEC"):
-            good &= table[f"{axis}_peak"] / table[f"{axis}_peak_error"] >= WORST_PEAK
+    good = np.isfinite(table["RA_offset"]) & np.isfinite(table["DEC_offset"])
+    for axis in ("RA", "DEC"):
+        error = table[f"{axis}_peak_error"]
+        good &= (error > 0.0) & (table[f"{axis}_peak"] >= WORST_PEAK * error)
     out = []
     for column in ("RA_offset", "DEC_offset"):
         values = table[column][good]

@@ -57,7 +57,7 @@ def regrid_piece(pointing: Pointing, layout: Layout, rows: slice, columns: slice
         there = layout.wcs(slice(rows.start + box[0].start, None),
                            slice(columns.start + box[1].start, None))
         moved = source.deepcopy()
-        moved.wcs.crpix -= facets.shift[number]
+        moved.wcs.crpix += facets.shift[number]
         size = box[0].stop - box[0].start, box[1].stop - box[1].start
         one = _regrid(*cut, moved, there, size, method)
         image[box][inside[box]] = one[0][inside[box]]
