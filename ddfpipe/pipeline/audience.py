@@ -109,14 +109,17 @@ class Narrator:
         wanted = [("draw_image", source, facets) for source, facets in image_sources(outputs)]
         solutions = [path for path in outputs if parse_solution_file(path)]
         wanted += [("draw_solutions", source, None) for source in solutions[:SOLUTION_PICTURES]]
+        wanted += [("draw_cube", source, None) for source in cube_sources(outputs)]
         for draw, source, facets in wanted:
             target = self.workdir / picture_of(source)
-            if not again and target.exists():
+            gone = not (self.workdir / source).exists()  # a compressed copy took its place
+            if not again and (gone or target.exists()):
                 continue
-            from ddfpipe.report import pictures
+            from ddfpipe.report import cubes, pictures
 
+            module = cubes if draw == "draw_cube" else pictures
             beside = (self.workdir / facets,) if facets else ()
-            self._try(getattr(pictures, draw), self.workdir / source, target, *beside)
+            self._try(getattr(module, draw), self.workdir / source, target, *beside)
 
     def _try(self, draw: Any, *arguments: Any) -> None:
         try:
@@ -148,3 +151,13 @@ def image_sources(outputs: list[str]) -> list[tuple[str, str | None]]:
             products[parsed.kind] = path
     kinds = SHOWN[:2] if "app_restored" in products else SHOWN[2:]
     return [(products[kind], products.get("tessel")) for kind in kinds if kind in products]
+
+
+def cube_sources(outputs: list[str]) -> list[str]:
+    """The cube to draw of a stage's products: the first one, as the others are much like it."""
+    found = []
+    for path in outputs:
+        parsed = parse_image_product(path)
+        if parsed is not None and parsed.kind.startswith("cube_"):
+            found.append(path)
+    return found[:1]

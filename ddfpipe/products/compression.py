@@ -71,7 +71,8 @@ def _with_fpack(program: str, source: Path, part: Path, quantisation: int,
     """Run fpack on a link beside `part`: it puts its output beside its input."""
     link = part.with_suffix("")
     os.symlink(source.absolute(), link)
-    command = [program, "-q", str(quantisation), str(link)]
+    lossless = ["-g2"] if quantisation == 0 else []
+    command = [program, *lossless, "-q", str(quantisation), str(link)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True) as process:
         try:

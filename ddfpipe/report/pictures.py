@@ -18,7 +18,9 @@ MAX_STATIONS = 64
 
 
 def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
-    """Draw the first plane of a FITS image with colour bar and beam; facets as outlines.
+    """Draw a plane of a FITS image with colour bar and beam; facets as outlines.
+
+    It is the first one in frequency, and the last one in Stokes: V of an image of I and V.
 
     Huge images are averaged in blocks, some rows at a time, so memory stays small.
     Raises ImagingError if the image cannot be read.
@@ -26,7 +28,7 @@ def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
     from ddfpipe.data.images import read_image
 
     source = read_image(image)
-    plane, step = block_mean(source.data[0, 0], MAX_PIXELS)
+    plane, step = block_mean(source.data[0, -1], MAX_PIXELS)
     middle, sigma = robust_level(plane)
     figure, axes = _figure(7.6, 6.4)
     half = [step * n * source.grid.cell / DEGREE / 2 for n in plane.shape[::-1]]

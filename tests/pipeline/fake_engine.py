@@ -17,6 +17,7 @@ import numpy as np
 from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.archive import Archived
 from ddfpipe.data.clusters import make_directions, write_clusters
+from ddfpipe.data.cubes import CubeFile
 from ddfpipe.data.fingerprint import own_change
 from ddfpipe.data.images import SkyGrid, read_image, write_image
 from ddfpipe.data.model import PixelModel, save_model
@@ -55,7 +56,8 @@ class FakeEngine:
         cubes = [f"cube_{kind}" for kind in job.cubes]
         kinds = kinds + cubes if job.stokes == "I" else cubes or ["dirty", "dirty_corr"]
         for kind in kinds:
-            made.append(self._fits(image_product(job.name, kind), rng))
+            write = self._cube if kind in cubes else self._fits
+            made.append(write(image_product(job.name, kind), rng))
         for cycle in range(1, job.major_cycles + 1):
             made.append(self._fits(image_product(job.name, "residual", cycle), rng))
         made.append(self._model(job.name, rng))
@@ -178,6 +180,14 @@ class FakeEngine:
         data = rng.normal(size=(PIXELS, PIXELS)).astype(np.float32)
         return write_image(self.workdir / name, data, self._grid(), freq=FREQ,
                            beam=(3e-4, 2e-4, 0.3))
+
+    def _cube(self, name, rng) -> Path:
+        freq = np.array([FREQ, FREQ + 1e6])
+        with CubeFile(self.workdir / name, self._grid(), freq=freq, width=[1e6, 1e6]) as file:
+            for band in range(2):
+                plane = rng.normal(size=(PIXELS, PIXELS)).astype(np.float32)
+                file.put(band, "I", plane, 1.0, 1.0)
+        return self.workdir / name
 
     def _model(self, root, rng) -> Path:
         index = np.sort(rng.choice(PIXELS**2, 5, replace=False)).astype(np.int64)
