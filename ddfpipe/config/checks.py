@@ -229,7 +229,10 @@ def _bands(cfg: Config) -> Iterator[Finding]:
 
 
 def _bootstrap_lists(cfg: Config) -> Iterator[Finding]:
-    lists = {name: getattr(cfg.bootstrap, name) for name in options_of(Bootstrap)}
+    lists = {
+        name: getattr(cfg.bootstrap, name)
+        for name, spec in options_of(Bootstrap).items() if spec.kind == "list"
+    }
     lengths = {name: len(value) for name, value in lists.items() if value is not None}
     if len(set(lengths.values())) > 1:
         words = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -242,6 +245,23 @@ def _bootstrap_lists(cfg: Config) -> Iterator[Finding]:
                 yield (f"bootstrap.{name}", "control.bootstrap"), (
                     f"bootstrap=True needs the list {name}"
                 )
+        yield from _bootstrap_use(cfg)
+
+
+def _bootstrap_use(cfg: Config) -> Iterator[Finding]:
+    """What would make the factors indeterminate, or useless."""
+    names, frequencies = cfg.bootstrap.names, cfg.bootstrap.frequencies
+    if names is not None and len(set(names)) < len(names):
+        yield ("bootstrap.names",), "every catalogue needs a name of its own"
+    if frequencies is not None and max(frequencies) < 1.2 * min(frequencies):
+        yield ("bootstrap.frequencies", "control.bootstrap"), (
+            "catalogues at one frequency tell the level of the flux scale but not its slope: add "
+            "one at another frequency"
+        )
+    if cfg.inputmodel.basedicomodel is not None:
+        yield ("control.bootstrap", "inputmodel.basedicomodel"), (
+            "a run from an input model begins after the bootstrap; switch one of them off"
+        )
 
 
 def _sky_models(cfg: Config) -> Iterator[Finding]:

@@ -106,6 +106,14 @@ class Bootstrap:
         "list", None, "Match radii; None is 10 for all.", unit="arcsec", element="float", above=0,
         min_length=1, nullable=True,
     )
+    min_sources: int = option(
+        "int", 5, "Reference sources that are needed; of fewer, one bad match can decide.", low=2,
+        ours=True,
+    )
+    on_failure: str = option(
+        "str", "stop", "What to do when no factors can be found: stop, or go on with the flux "
+        "scale of the data (unscaled).", choices=("stop", "unscaled"), ours=True,
+    )
 
 
 @dataclass(frozen=True)

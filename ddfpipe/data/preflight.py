@@ -19,11 +19,12 @@ from ddfpipe.errors import DataError, ResourceError
 
 @dataclass(frozen=True, eq=False)
 class PreflightReport:
-    """What preflight found: facts by measurement set and all problems."""
+    """What preflight found: facts by measurement set, all problems, and further notes."""
 
     facts: tuple[MSFacts, ...]
     problems: tuple[Problem, ...]
     column: str
+    notes: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -69,6 +70,7 @@ class PreflightReport:
             lines.append(f"  {info.name}: {info.n_time} x {info.interval:.1f} s, {info.n_chan} x "
                          f"{np.median(info.chan_width) / 1e3:.1f} kHz, "
                          f"{flagged[info.path]:.0%} flagged, column {self.column}")
+        lines += self.notes
         lines += [f"warning: {p.text}" for p in self.warnings]
         lines += [f"ERROR: {p.text}" for p in self.errors]
         return "\n".join(lines)

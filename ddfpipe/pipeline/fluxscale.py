@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddfpipe.errors import DdfpipeError, StageFailed, StopRequested
-from ddfpipe.naming import FLUX_SCALE, bootstrap_product, factors_file, preview_name
+from ddfpipe.naming import (
+    BOOTSTRAP_SUFFIXES, FLUX_SCALE, bootstrap_image, bootstrap_product, catalogue_product,
+    factors_file, preview_name,
+)
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.jobs import FluxScaleJob, MeanImageJob
 from ddfpipe.pipeline.stage import StageResult
@@ -30,14 +33,12 @@ def find_factors(context: Context, job: FluxScaleJob) -> StageResult:
     """
     from ddfpipe.products.fluxscale.run import measure_scale
 
-    files = {kind: context.workdir / bootstrap_product(job.observation, kind)
-             for kind in ("crossmatch_1", "crossmatch_2", "frequencies", "results_1", "results_2")}
-    files["factors"] = context.workdir / factors_file(FLUX_SCALE, job.observation)
+    home = context.workdir
+    files = scale_files(home, job.observation)
     for path in (*files.values(), files["factors"].with_suffix(".txt")):
         path.unlink(missing_ok=True)  # of an earlier run with other catalogues
-    home = context.workdir
     try:
-        outcome = measure_scale(
+        table = measure_scale(
             home / job.cube, home / job.detection, home / job.flux, references_of(job, home),
             job.observation, files, least=job.min_sources, monitor=context.monitor,
             threads=context.config.machine.NCPU_DDF,
@@ -49,12 +50,18 @@ def find_factors(context: Context, job: FluxScaleJob) -> StageResult:
             raise
         context.monitor.message(f"WARNING: {job.observation}: not scaled: {error}")
         table = _not_scaled(home / job.cube, job, str(error), files["factors"])
-    else:
-        table = outcome
     _draw(context, files, home / preview_name(files["factors"]))
     made = [path for path in (*files.values(), files["factors"].with_suffix(".txt"))
             if path.exists()]
     return StageResult(_figures(table), context.relative(made))
+
+
+def scale_files(home: Path, observation: str) -> dict[str, Path]:
+    """Products of the flux scale of an observation by kind."""
+    files = {kind: home / bootstrap_product(observation, kind) for kind in BOOTSTRAP_SUFFIXES}
+    files["catalogue"] = home / catalogue_product(bootstrap_image(observation), "catalogue")
+    files["factors"] = home / factors_file(FLUX_SCALE, observation)
+    return files
 
 
 def references_of(job: FluxScaleJob, home: Path = Path()) -> "list[Reference]":
@@ -130,26 +137,33 @@ def mean_image(context: Context, job: MeanImageJob) -> StageResult:
 # ---------------------------------------------------------------------- checks before the run
 
 
-def problems(jobs: Sequence[FluxScaleJob], config: Any, small: Sequence[Any],
-             full: Sequence[Any]) -> "list[Problem]":
+def problems(config: Any, small: Sequence[Path], infos: Sequence[Any],
+             decisions: Sequence[Any]) -> "tuple[list[Problem], list[str]]":
     """What stands against the bootstrap: bands, observations, coverage of the catalogues.
 
-    jobs: those still to do (none: nothing is checked).  small, full: MSInfo of the two lists.
+    small: measurement sets of the small list.  infos: MSInfo of all.  decisions: what is to be
+    done; nothing is checked once all factors are there.
+    Returns problems, and what is worth knowing besides.
     """
+    jobs = [d.stage.job for d in decisions
+            if not d.done and isinstance(d.stage.job, FluxScaleJob)]
     if not jobs:
-        return []
-    found = _few_frequencies(small)
-    names = {info.observation for info in small}
-    lost = sorted({info.observation for info in full} - names)
+        return [], []
+    chosen = {Path(path).resolve() for path in small}
+    mine = [info for info in infos if Path(info.path).resolve() in chosen]
+    found = _few_frequencies(mine)
+    lost = sorted({info.observation for info in infos} - {info.observation for info in mine})
     if lost:
         found.append(_problem(
             f"[control] bootstrap: the observations {', '.join(lost)} of full_mslist have no "
             "measurement set in mslist, so no factors are found for them; name at least "
             f"{FEWEST_FREQUENCIES} sets of each in mslist, or leave them out"
         ))
-    if small:
-        found += _coverage(jobs[0], config, small[0].phase_centre)
-    return found
+    notes: list[str] = []
+    if mine:
+        more, notes = _coverage(jobs[0], config, mine[0].phase_centre)
+        found += more
+    return found, notes
 
 
 def _problem(text: str, fatal: bool = True) -> "Problem":
@@ -177,7 +191,8 @@ def _few_frequencies(infos: Sequence[Any]) -> "list[Problem]":
     )]
 
 
-def _coverage(job: FluxScaleJob, config: Any, centre: tuple[float, float]) -> "list[Problem]":
+def _coverage(job: FluxScaleJob, config: Any,
+              centre: tuple[float, float]) -> "tuple[list[Problem], list[str]]":
     """What the catalogues hold here; a warning where the run may go on unscaled."""
     from ddfpipe.pipeline.parameters import low_imsize
     from ddfpipe.products.fluxscale.matching import coverage
@@ -186,8 +201,8 @@ def _coverage(job: FluxScaleJob, config: Any, centre: tuple[float, float]) -> "l
     try:
         seen = coverage(references_of(job), centre, radius)
     except DdfpipeError as error:
-        return [_problem(f"[bootstrap] catalogues: {error}")]
+        return [_problem(f"[bootstrap] catalogues: {error}")], []
     trouble = seen.trouble(job.min_sources)
     if not trouble:
-        return [_problem(f"bootstrap: {seen.text()}", fatal=False)]
-    return [_problem(trouble, fatal=job.on_failure != UNSCALED)]
+        return [], [f"bootstrap: {seen.text()}"]
+    return [_problem(trouble, fatal=job.on_failure != UNSCALED)], []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddfpipe.engines.base import MaskJob, SmoothJob
 from ddfpipe.naming import (
-    EXTERNAL_MASK_DEEP, FINAL_IMAGE, LOW_IMAGE, extended_masks, image_product,
+    EXTERNAL_MASK_DEEP, FINAL_IMAGE, FINAL_MASK, LOW_IMAGE, extended_masks, image_product,
 )
 from ddfpipe.pipeline.builder import Builder, Data
 from ddfpipe.pipeline.jobs import ExtendedMaskJob, MaskModelJob, MergeMasksJob
@@ -45,9 +45,6 @@ def full_bandwidth_calibration(
     ), files=[base_image] if base_image else [])
     data = data.weighted(solved)
     solutions = smoothed(b, solved, data)
-
-    # The extended mask of the bootstrap images stands here: bootstrap-mask-low.fits and -high.
-
     if not s.control.skip_di:
         corrected = b.solve(di_solve(
             s, "DIS2_full", data, sky.model, n_iter=s.solutions.NIterKF[5],
@@ -107,14 +104,19 @@ def last_calibration(b: Builder, data: Data, sky: Sky) -> tuple[Data, tuple[str,
     return data, (fast, slow)
 
 
-def low_resolution(b: Builder, data: Data, sky: Sky, solutions: tuple[str, ...]) -> None:
-    """The low-resolution image, cleaned under a mask of extended emission."""
+def low_resolution(b: Builder, data: Data, sky: Sky, solutions: tuple[str, ...]) -> Path:
+    """The low-resolution image, cleaned under a mask of extended emission.
+
+    Returns a mask of known sources and that emission for the full resolution.
+    """
     s = b.settings
+    known = (sky.low_mask,) if sky.low_mask else ()
     shared = dict(clusters=sky.clusters, gains=gains(s, solutions, apply=6, normalize=2))
     first = b.image(low_image(
-        s, "image_full_low", data, major_cycles=2, auto_mask_sigma=LOW_AUTO_MASK_SIGMA, **shared
+        s, "image_full_low", data, major_cycles=2, auto_mask_sigma=LOW_AUTO_MASK_SIGMA,
+        external_mask=sky.low_mask, **shared,
     ))
-    mask = _low_mask(b, first, ())
+    mask = _low_mask(b, first, known)
     second = b.image(low_image(
         s, "image_full_low_im", data, major_cycles=1, auto_mask_sigma=LOW_AUTO_MASK_SIGMA,
         external_mask=mask, start_model=first, reuse=first, reuse_what="residual", **shared,
@@ -132,8 +134,9 @@ def low_resolution(b: Builder, data: Data, sky: Sky, solutions: tuple[str, ...])
         rms_factor=s.image.final_rmsfactor, external_mask=mask, start_model=second,
         reuse=second, reuse_what="residual", **shared,
     ))
-    b.merge_masks(MergeMasksJob(Path(EXTERNAL_MASK_DEEP), (sky.external, high)))
+    deep = b.merge_masks(MergeMasksJob(Path(EXTERNAL_MASK_DEEP), (sky.external, high)))
     b.exit_point("fulllow")
+    return deep
 
 
 def _low_mask(b: Builder, image: str, external: tuple[Path, ...]) -> Path:
@@ -141,10 +144,13 @@ def _low_mask(b: Builder, image: str, external: tuple[Path, ...]) -> Path:
     return b.mask(f"{image}_mask", MaskJob(restored, b.settings.masking.low_threshold, external))
 
 
-def final_image(b: Builder, data: Data, sky: Sky, solutions: tuple[str, ...]) -> str:
-    """The image that all this was for."""
+def final_image(b: Builder, data: Data, sky: Sky, solutions: tuple[str, ...],
+                deep: Path | None = None) -> str:
+    """The image that all this was for; `deep` is a mask of what only low resolution shows."""
+    mask = sky.mask if deep is None else \
+        b.merge_masks(MergeMasksJob(Path(FINAL_MASK), (sky.mask, deep)))
     return b.image(full_image(
-        b.settings, FINAL_IMAGE, data, major_cycles=1, external_mask=sky.mask,
+        b.settings, FINAL_IMAGE, data, major_cycles=1, external_mask=mask,
         start_model=sky.model, clusters=sky.clusters,
         gains=gains(b.settings, solutions, apply=6, normalize=1),
     ))

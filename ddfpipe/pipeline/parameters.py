@@ -49,6 +49,17 @@ def low_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
     )
 
 
+def band_cube_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
+    """A low-resolution image of the small list with a plane a frequency."""
+    beam = s.image.low_psf_arcsec
+    return _image(
+        s, name, data, True, npix=low_imsize(s), cell_arcsec=s.image.low_cell,
+        robust=s.image.low_robust, restoring_beam=(beam, beam, 0.0),
+        uv_km=(s.image.uvmin, LOW_UV_KM_ARCSEC / beam), peak_factor=0.1, smooth_beam=True,
+        band_mode="frequency", **given,
+    )
+
+
 def very_low_image(s: Settings, name: str, data: Data, **given: Any) -> ImageJob:
     """A full-bandwidth image of the shortest baselines."""
     beam = s.image.vlow_psf_arcsec

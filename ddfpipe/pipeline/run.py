@@ -12,7 +12,7 @@ from ddfpipe.engines.base import ImageJob
 from ddfpipe.errors import ConfigError, DataError, NoFullList, StopRequested
 from ddfpipe.log import StageLog
 from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
-from ddfpipe.pipeline import astrometry
+from ddfpipe.pipeline import astrometry, fluxscale
 from ddfpipe.pipeline.audience import Narrator
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
@@ -195,7 +195,8 @@ def check_data(field: Field, decisions: list[Decision]) -> None:
     )
     wrong = problems(field.config, full_infos(field, report), memory_limit(field.config))
     wrong += astrometry.problems(field.config, field.workdir, report.infos, decisions)
-    report = replace(report, problems=(*report.problems, *wrong))
+    more, notes = fluxscale.problems(field.config, field.small, report.infos, decisions)
+    report = replace(report, problems=(*report.problems, *wrong, *more), notes=tuple(notes))
     log = StageLog(field.logs, "preflight")
     log.line(report.text())
     log.close()

@@ -14,6 +14,7 @@ from ddfpipe.errors import ConfigError, InputModelError
 from ddfpipe.naming import image_product
 from ddfpipe.pipeline.archive import archive_sets
 from ddfpipe.pipeline.astrometry import astrometry
+from ddfpipe.pipeline.bootstrap import extended_emission, flux_scale
 from ddfpipe.pipeline.builder import Builder
 from ddfpipe.pipeline.columns import check_columns, write_columns
 from ddfpipe.pipeline.dynspec import dynamic_spectra
@@ -26,8 +27,8 @@ from ddfpipe.pipeline.preliminaries import preliminaries
 from ddfpipe.pipeline.removal import remove_old_columns
 from ddfpipe.pipeline.settings import Settings
 from ddfpipe.pipeline.small_list import (
-    Sky, amplitude_and_phase, first_di_calibration, image_without_solutions, phase_only,
-    second_di_calibration,
+    Sky, amplitude_and_phase, first_di_calibration, first_gains, image_without_solutions,
+    phase_only, second_di_calibration,
 )
 from ddfpipe.pipeline.stage import Recipe
 
@@ -73,7 +74,13 @@ def classic(b: Builder) -> Recipe:
             with b.part("direction-independent calibration 1"):
                 data, sky = first_di_calibration(b, data, sky)
         with b.part("phases"):
-            data, sky, solutions = phase_only(b, data, sky)
+            data, solutions = first_gains(b, data, sky)
+        if s.control.bootstrap:
+            with b.part("flux scale"):
+                scale = flux_scale(b, data, sky, solutions)
+            data, all_data = data.scaled(scale), all_data.scaled(scale)
+        with b.part("phases"):
+            sky = phase_only(b, data, sky, solutions)
         with b.part("amplitudes and phases"):
             data, sky, solutions = amplitude_and_phase(b, data, sky, solutions)
         if not skip_di:
@@ -90,14 +97,16 @@ def classic(b: Builder) -> Recipe:
         if not base_image and not skip_di:
             sky = masked_small_list_model(b, sky)
         data, solutions = full_bandwidth_calibration(b, data, sky, base_image)
+        sky = extended_emission(b, sky)
         sky = full_bandwidth_images(b, data, sky, solutions)
     with b.part("last calibration"):
         data, last_solutions = last_calibration(b, data, sky)
+    deep = None
     if s.image.low_psf_arcsec is not None:
         with b.part("low resolution"):
-            low_resolution(b, data, sky, last_solutions)
+            deep = low_resolution(b, data, sky, last_solutions)
     with b.part("final image"):
-        image = final_image(b, data, sky, last_solutions)
+        image = final_image(b, data, sky, last_solutions, deep)
 
     end_products(b, data, sky, last_solutions)
     if s.config.spectra.do_dynspec:

@@ -23,6 +23,7 @@ class Sky:
     image: root of the latest image.  model: root of the model to go on from.  mask: where that
     was found.  external: mask of what is known beforehand.  clusters: calibration directions.
     template: full-resolution image on whose grid masks are put; facets: image whose facets count.
+    low_mask: extended emission on the grid of low-resolution images, None if it was not looked for.
     """
 
     image: str
@@ -32,6 +33,7 @@ class Sky:
     clusters: Path
     template: str
     facets: str
+    low_mask: Path | None = None
 
 
 def masked(b: Builder, image: str, sigma: float, external: Path) -> Path:
@@ -115,19 +117,20 @@ def first_di_calibration(b: Builder, data: Data, sky: Sky) -> tuple[Data, Sky]:
     return data, replace(sky, image=image, model=image, mask=mask)
 
 
-def phase_only(b: Builder, data: Data, sky: Sky) -> tuple[Data, Sky, str]:
-    """First direction-dependent gains, applied as phases; also returns their name."""
+def first_gains(b: Builder, data: Data, sky: Sky) -> tuple[Data, str]:
+    """First direction-dependent gains; also returns their name."""
     s = b.settings
     solved = b.solve(dd_solve(
         s, "DDS0", data, sky.model, sky.clusters, cov_q=0.02, n_iter=s.solutions.NIterKF[1],
         dt_min=s.solutions.dt_slow, n_chan_sols=s.solutions.NChanSols or 1,
     ))
     data = data.weighted(solved)
-    solutions = smoothed(b, solved, data)
+    return data, smoothed(b, solved, data)
 
-    # The bootstrap of the flux scale stands here: it images every band through `solutions` and
-    # from here on multiplies the data by its factors.
 
+def phase_only(b: Builder, data: Data, sky: Sky, solutions: str) -> Sky:
+    """Image and model with the first gains applied as phases."""
+    s = b.settings
     image = b.image(selfcal_image(
         s, "image_phase1", data, s.image.apply_weights[1], major_cycles=2, peak_factor=0.001,
         auto_mask_sigma=s.masking.thresholds[1], external_mask=sky.mask, start_model=sky.model,
@@ -136,7 +139,7 @@ def phase_only(b: Builder, data: Data, sky: Sky) -> tuple[Data, Sky, str]:
     b.exit_point("phase")
     mask = masked(b, image, s.masking.thresholds[1], sky.external)
     model = b.mask_model(MaskModelJob(image, mask, "image_phase1_masked"))
-    return data, replace(sky, image=image, model=model, mask=mask), solutions
+    return replace(sky, image=image, model=model, mask=mask)
 
 
 def amplitude_and_phase(
