@@ -33,6 +33,8 @@ DRAWS = 20_000
 SEED = 1
 SOURCE_SIGMA, CLEAR_BEAMS = 5.0, 5.0
 """What counts as a source, and how far from all of them noise is measured."""
+NOISE_BOX_BEAMS = 60
+"""Windows of the local noise: larger than most sources, which else would hide in their own."""
 CLEAR_OF_TARGET = 60 * ARCSEC
 COMPACT = 0.003 * DEGREE
 """Largest FWHM, the beam's taken off, of a bright source that is a target."""
@@ -168,9 +170,10 @@ def off_positions(
     """At random, but the same each time: positions away from all sources and targets."""
     rng = np.random.default_rng(SEED)
     ny, nx = field.app.shape
-    sigma, mean = local_noise(field.app, threads=threads)
-    clear = int(np.ceil(CLEAR_BEAMS * field.beam[0] / field.grid.cell))
-    sources = dilate(threshold_mask(field.app, sigma, SOURCE_SIGMA, mean=mean), clear)
+    beam = field.beam[0] / field.grid.cell
+    sigma, _ = local_noise(field.app, box=(int(NOISE_BOX_BEAMS * beam), 2), threads=threads)
+    mask = threshold_mask(field.app, sigma, SOURCE_SIGMA)
+    sources = dilate(mask, int(np.ceil(CLEAR_BEAMS * beam)))
     y, x = rng.integers(0, ny, DRAWS), rng.integers(0, nx, DRAWS)
     ok = field.inside(y, x) & ~sources[y, x]
     for target in targets:
