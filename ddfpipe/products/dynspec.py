@@ -228,7 +228,7 @@ def write_products(
 
     draw : function of a FITS file to its picture, or None; check : may raise to stop
 
-    Returns the files made, the archive last, and figures: targets, off positions, noise_mJy (median
+    Returns the files made, the archive last, and figures: targets, off positions, cell_noise_mJy (median
     over the cells of Stokes I towards the targets, or the off positions if there is none).
     """
     targets = [k for k, p in enumerate(positions) if p.kind != "off"]
@@ -259,7 +259,7 @@ def write_products(
         weight = [spectra.position(number)[1] for number in off[:1]]
         levels = [_median(scale[0] / np.sqrt(w)) for w in weight]
     figures = {"targets": len(targets), "off_positions": len(off),
-               "noise_mJy": 1e3 * float(np.mean(levels)) if levels else float("nan")}
+               "cell_noise_mJy": 1e3 * float(np.mean(levels)) if levels else float("nan")}
     return [*(folder / name for name in made), archive], figures
 
 

@@ -185,7 +185,7 @@ def test_the_file_of_a_target(spectra, tmp_path):
         tmp_path / "DynSpecs_L1", tmp_path / "DynSpecs_L1.tgz", *spectra, observation="L1",
         draw=draw_spectrum)
     assert figures["targets"] == 2 and figures["off_positions"] == 40
-    assert figures["noise_mJy"] == pytest.approx(1e3 * SIGMA / np.sqrt(1.25), rel=0.1)
+    assert figures["cell_noise_mJy"] == pytest.approx(1e3 * SIGMA / np.sqrt(1.25), rel=0.1)
     names = {str(path.relative_to(tmp_path)) for path in made}
     assert names == {"DynSpecs_L1.tgz"} | {f"DynSpecs_L1/{n}" for n in (
         "noise.fits", "positions.csv", "TARGET/flare.fits", "TARGET/flare.png",
