@@ -18,8 +18,8 @@ import numpy as np
 from ddfpipe.products.astrometry.likelihood import Fit, Pairs, Prior, fit_facet
 
 CLEAR_GAIN = 25.0
-"""Facets whose 2 ln L grows by more than this with their counterparts have a clear peak: in fields
-without any, over offsets of up to 5 arcsec, one facet in some thousands does."""
+"""Facets whose 2 ln L grows by more than this with counterparts have a clear peak.  Of 900 facets
+in simulated fields without any counterpart none came above 22."""
 LEAST_CLEAR = 3
 """Facets with a clear peak that are needed to know the scatter of the field."""
 UNKNOWN = 100.0

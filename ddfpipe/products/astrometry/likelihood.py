@@ -193,8 +193,9 @@ def _curvature_errors(pairs: Pairs, prior: Prior, best: np.ndarray) -> np.ndarra
         for j in range(i):
             around = log_posterior(
                 pairs, prior, best + np.array([a * shifts[i] + b * shifts[j] for a, b in signs]))
-            hessian[i, j] = hessian[j, i] = -(
-                around @ np.array([1, -1, -1, 1])) / (4 * step[i] * step[j])
+            # Impossible parameters next to the maximum leave no finite curvature.
+            mixed = np.nan if np.isinf(around).any() else around @ np.array([1.0, -1.0, -1.0, 1.0])
+            hessian[i, j] = hessian[j, i] = -mixed / (4 * step[i] * step[j])
     widest = np.array([LARGEST, LARGEST, 1.0, 0.3])
     try:
         variance = np.diag(np.linalg.inv(hessian))
