@@ -111,7 +111,7 @@ def cut_out(image: Path, ra: float, dec: float, half_size: float, output: Path, 
 
 def _window(image: Path, wcs, shape: tuple[int, int], where: tuple[float, float],
             half_size: float) -> tuple[slice, slice]:
-    """Rows and columns within `half_size` radians of a position, clipped to the image."""
+    """Rows and columns within `half_size` radians of the pixel at a position, on the image."""
     from astropy.coordinates import SkyCoord
 
     with warnings.catch_warnings():
@@ -121,15 +121,14 @@ def _window(image: Path, wcs, shape: tuple[int, int], where: tuple[float, float]
     found = []
     for centre, size, step in ((float(y), shape[0], steps[1]), (float(x), shape[1], steps[0])):
         reach = half_size / step
-        if not math.isfinite(centre) or centre + reach < 0 or centre - reach > size - 1:
-            raise DataError(f"{image}: the position {math.degrees(where[0]):.5f} "
-                            f"{math.degrees(where[1]):+.5f} is not on this image.")
-        # Pixels whose centres lie within the half size: at least the one at the position.
-        low = max(0, math.ceil(centre - reach - 1e-6))
-        high = min(size, math.floor(centre + reach + 1e-6) + 1)
+        low = high = 0
+        if math.isfinite(centre):
+            middle, around = round(centre), round(reach)
+            low, high = max(0, middle - around), min(size, middle + around + 1)
         if low >= high:
-            low = min(max(0, round(centre)), size - 1)
-            high = low + 1
+            raise DataError(f"{image}: nothing of it lies within {math.degrees(half_size):g} "
+                            f"degrees of {math.degrees(where[0]):.5f} "
+                            f"{math.degrees(where[1]):+.5f}.")
         found.append(slice(low, high))
     return found[0], found[1]
 

@@ -143,7 +143,7 @@ def test_bad_facets_are_left_out(tmp_path, sky):
     image, columns = read(left), columns_of(left, grid)
     row = np.isfinite(image[image.shape[0] // 2])
     edges = columns[np.flatnonzero(np.diff(row.astype(int)))] + 0.5
-    assert np.abs(edges[:3] - [34.75, 79.5, 124.25]).max() <= 1.0
+    assert np.abs(edges[edges > 5][:3] - [34.75, 79.5, 124.25]).max() <= 1.0
     (tmp_path / "P0" / naming.BAD_FACETS).write_text("Field,Facets\nP0,[4]\n")
     with pytest.raises(DataError, match="0 to 3"):
         mosaic(tmp_path, use_badfacet=True)
