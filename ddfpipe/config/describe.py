@@ -37,6 +37,18 @@ A run is configured by one or more files and by words on the command line:
 in ddf-pipeline.
 """
 
+QUALITY_INTRODUCTION = """\
+# Options of quality_pipeline.py
+
+This page is generated from the definitions in `ddfpipe/config` by
+`python -m ddfpipe.config.document quality > docs/quality-options.md`.
+
+    quality_pipeline.py quality_pipeline.cfg --control-sfind_pixel_fraction=0.5
+
+Files and words are read as those of `pipeline.py` are, see [options.md](options.md); what is
+measured is told in [quality.md](quality.md). Options marked + are not in ddf-pipeline.
+"""
+
 
 def describe_options(width: int | None = None, sections: Mapping[str, type] = SECTIONS) -> str:
     """All options with type, default and help, grouped by section.
@@ -62,9 +74,18 @@ def describe_options(width: int | None = None, sections: Mapping[str, type] = SE
     return "\n\n".join(blocks) + "\n"
 
 
-def options_markdown(sections: Mapping[str, type] = SECTIONS) -> str:
-    """Text of docs/options.md."""
-    blocks = [INTRODUCTION]
+def quality_markdown() -> str:
+    """Text of docs/quality-options.md."""
+    from .quality import QUALITY_SECTIONS
+
+    return options_markdown(QUALITY_SECTIONS, QUALITY_INTRODUCTION)
+
+
+def options_markdown(
+    sections: Mapping[str, type] = SECTIONS, introduction: str = INTRODUCTION
+) -> str:
+    """Text of docs/options.md, or of another page of options."""
+    blocks = [introduction]
     for title, section in sections.items():
         lines = [
             f"## [{title}]", "", _first_line(section), "",
