@@ -16,6 +16,8 @@ from ddfpipe.report.progress import Progress, duration
 
 SHOWN = ("app_restored", "app_residual", "dirty", "app_facet_restored")
 """Image products that get a picture; of an image that is restored, the first two."""
+OWN_PICTURES = 12
+"""So many of the pictures that are products themselves are shown on the page."""
 SOLUTION_PICTURES = 4
 """So many measurement sets' gains are drawn for a solve; more would say little more."""
 
@@ -101,6 +103,7 @@ class Narrator:
         row.state, row.finished, row.seconds = "done", record.finished, record.seconds
         row.figures = dict(record.figures)
         names = [picture_of(item.path) for item in record.outputs]
+        names += [item.path for item in record.outputs if item.path.endswith(".png")][:OWN_PICTURES]
         row.pictures = tuple(name for name in names if (self.workdir / name).exists())
 
     def _draw(self, record: Record, again: bool = True) -> None:

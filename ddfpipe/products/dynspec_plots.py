@@ -59,6 +59,7 @@ def _draw_plane(figure, axes, name, flux, noise, hours, mhz) -> None:
     with np.errstate(invalid="ignore", divide="ignore"):
         shown = axes.pcolormesh(*edges, mean / sigma, cmap="RdBu_r", vmin=-LIMIT, vmax=LIMIT,
                                 rasterized=True)
+    axes.set_facecolor("0.8")  # no data
     axes.set_ylabel("MHz")
     axes.set_title(f"Stokes {name}", fontsize=9, loc="left")
     figure.colorbar(shown, ax=axes, pad=0.01).set_label("standard deviations")

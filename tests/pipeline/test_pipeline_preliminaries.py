@@ -141,6 +141,7 @@ def test_a_run_does_it_once_and_tells(finished):
     assert "DynSpecs_L1/TARGET/second.fits" in names and "DynSpecs_L1/TARGET/second.png" in names
     assert {item.path for item in record.outputs} >= {"DynSpecs_L1.tgz", *names}
     assert not list(place.folder.glob("*.spectra")) + list(place.folder.glob("*.positions"))
+    assert 'DynSpecs_L1/TARGET/second.png"' in (place.folder / "report.html").read_text()
     assert place.run(**options) == []
     assert "\n0 of " in show_plan(place.field(**options))
 
