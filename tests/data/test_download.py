@@ -104,9 +104,10 @@ def test_parts_of_different_files_are_never_joined(site, tmp_path):
     said = []
     with pytest.raises(DataError):
         get(site, tmp_path, "shifted", manner=Manner(2, 0.01, say=said.append))
-    assert "does not belong to the file on the server" in said[0]
+    assert any("does not belong to the file on the server" in line for line in said)
     assert not (tmp_path / "x.tar").exists()
-    assert get(site, tmp_path).fetched == len(BYTES)
+    get(site, tmp_path)
+    assert (tmp_path / "x.tar").read_bytes() == BYTES
     part_of(tmp_path / "x.tar").write_bytes(b"of unknown origin")
     (tmp_path / "x.tar").unlink()
     get(site, tmp_path)
