@@ -25,7 +25,8 @@ OBSOLETE = {
 
 QUALITY_SECTIONS = ("pybdsm", "comparison_cats")
 QUALITY_OPTIONS = (
-    "ncpu", "pbimage", "nonpbimage", "catprefix", "sfind_pixel_fraction", "fit_sourcecounts",
+    "ncpu", "pbimage", "nonpbimage", "catprefix", "sfind", "sfind_pixel_fraction",
+    "fit_sourcecounts",
 )
 """Sections and options that only quality_pipeline.py knows."""
 

@@ -188,15 +188,15 @@ def _foreign_section(
 def _foreign_option(
     place: str, title: str, name: str, sections: Mapping[str, type], layers: Layers
 ) -> None:
-    if name in names.OBSOLETE:
-        advice = names.OBSOLETE[name]
-        layers.warnings.append(
-            f"{place}: the option {name} of [{title}] is obsolete and not used; {advice}"
-        )
-    elif name in names.QUALITY_OPTIONS and "pybdsm" not in sections:
+    if name in names.QUALITY_OPTIONS and "pybdsm" not in sections:
         layers.warnings.append(
             f"{place}: the option {name} of [{title}] belongs to quality_pipeline.py and is "
             "not used"
+        )
+    elif name in names.OBSOLETE:
+        advice = names.OBSOLETE[name]
+        layers.warnings.append(
+            f"{place}: the option {name} of [{title}] is obsolete and not used; {advice}"
         )
     else:
         layers.problems.append(f"{place}: {names.unknown_option(sections, title, name)}")
