@@ -117,7 +117,7 @@ CATALOGUE_SUFFIXES = {
 
 _NUMBERED = re.compile(r"^(?P<root>.+)\.(?P<kind>mask|residual)(?P<cycle>\d{2,})\.fits$")
 _SOLUTION = re.compile(r"^killMS\.(?P<name>.+)\.sols\.npz$")
-_MERGED = re.compile(r"^(?P<name>.+)_(?P<start>\d+\.\d{2})_(?P<kind>merged|smoothed)\.npz$")
+_MERGED = re.compile(r"^(?P<name>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<kind>merged|smoothed)\.npz$")
 
 
 def image_product(root: str, kind: str, cycle: int | None = None) -> str:

@@ -94,11 +94,16 @@ def link_solution(target: str | Path, solsdir: str | Path, ms: str | Path, name:
         pairs.append((h5, h5parm_path(solsdir, ms, name)))
     for source, link in pairs:
         link.parent.mkdir(parents=True, exist_ok=True)
-        relative = os.path.relpath(source.resolve(), link.parent.resolve())
-        temporary = temporary_name(link)
-        temporary.symlink_to(relative)
-        replace(temporary, link)
+        link_to(source, link)
     return pairs[0][1]
+
+
+def link_to(target: Path, link: Path) -> None:
+    """Make `link` a relative link to `target`, in place of what is there."""
+    relative = os.path.relpath(target.resolve(), link.parent.resolve())
+    temporary = temporary_name(link)
+    temporary.symlink_to(relative)
+    replace(temporary, link)
 
 
 def observation_start(table: GainTable) -> float:
