@@ -34,20 +34,21 @@ LEAST_COVERAGE, USUAL_COVERAGE = 0.05, 0.9
 
 def astrometry(b: Builder, image: str) -> None:
     """Add the stages for image root `image`; band images that were made are moved with it."""
-    s = b.settings
-    if s.offsets.method is None:
+    # Options are read from `s` where they count, so that each stage knows its own.
+    s, given = b.settings, b.settings.config.offsets
+    if given.method is None:
         return
-    method, fit = s.offsets.method, s.offsets.fit
-    label = reference_label(method)
+    label = reference_label(given.method)
     facets = Path(image_product(image, "tessel"))
     b.astrometry("offset_sources", OffsetSourcesJob(image), sources,
                  (offset_sources(image, "catalogue"),))
     b.astrometry(CATALOGUE_STAGE, ReferenceJob(
-        image, method, s.offsets.catalogue_dir, s.offsets.server,
-        single_file(method, s.offsets.catalogue_dir),
+        image, s.offsets.method, s.offsets.catalogue_dir, s.offsets.server,
+        single_file(given.method, given.catalogue_dir),
     ), reference, (offsets_file(label, "reference"),))
-    b.astrometry("offsets", OffsetsJob(image, method, fit, facets, label=label), offsets,
-                 (offsets_file(label, "offsets"), naming.SHIFT_LIST, naming.ASTROMETRY_MAP))
+    b.astrometry("offsets", OffsetsJob(
+        image, s.offsets.method, s.offsets.fit, facets, label=label,
+    ), offsets, (offsets_file(label, "offsets"), naming.SHIFT_LIST, naming.ASTROMETRY_MAP))
     table = Path(offsets_file(label, "offsets"))
     made = b.recipe().names()
     bands = takewhile(lambda root: root in made, map(naming.band_image, count()))
@@ -55,13 +56,18 @@ def astrometry(b: Builder, image: str) -> None:
         moved = naming.shifted_image(root)
         b.astrometry(moved, ShiftJob(root, facets, table), shift,
                      tuple(image_product(moved, kind) for kind in MOVED))
-    if s.offsets.mode == "test":
-        moved = naming.shifted_image(image)
-        b.astrometry("offset_sources_test", OffsetSourcesJob(moved, MOVED), sources,
-                     (offset_sources(moved, "catalogue"),))
-        b.astrometry("offsets_test", OffsetsJob(
-            moved, method, fit, facets, MOVED, f"{label}-test", correct=False,
-        ), offsets, (offsets_file(f"{label}-test", "offsets"),))
+    if given.mode == "test":
+        _test_stages(b, naming.shifted_image(image), facets, f"{label}-test")
+
+
+def _test_stages(b: Builder, moved: str, facets: Path, label: str) -> None:
+    """Stages that measure what is left on the moved image."""
+    s = b.settings
+    b.astrometry("offset_sources_test", OffsetSourcesJob(moved, MOVED), sources,
+                 (offset_sources(moved, "catalogue"),))
+    b.astrometry("offsets_test", OffsetsJob(
+        moved, s.offsets.method, s.offsets.fit, facets, MOVED, label, correct=False,
+    ), offsets, (offsets_file(label, "offsets"),))
 
 
 def single_file(method: str, folder: str | None) -> Path | None:

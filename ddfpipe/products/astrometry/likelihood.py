@@ -30,7 +30,7 @@ LARGEST = 5.0
 FREEDOM, CORE = 6.0, 0.79
 """Degrees of freedom of the scatter's distribution, and the square of its scale over the variance
 of a Gaussian that it resembles most (least Kullback-Leibler divergence)."""
-SCATTER_RANGE = (0.02, 5.0)
+SCATTER_RANGE = (1e-3, 5.0)
 """Range of s."""
 START_STEP = 0.25
 """Steps in which the offset is looked for at first."""
@@ -181,28 +181,41 @@ def _climb(pairs: Pairs, prior: Prior, offset: np.ndarray) -> np.ndarray:
 
 def _curvature_errors(pairs: Pairs, prior: Prior, best: np.ndarray) -> np.ndarray:
     """(4,) standard errors from second derivatives of the posterior at its maximum."""
-    step = np.array([0.02, 0.02, 0.05, 0.02])
-    step[3] = min(step[3], 0.5 * best[3], 0.5 * (1.0 - best[3]))
+    hessian = _hessian(pairs, prior, best)
+    for block in (slice(0, 4), slice(0, 2)):  # the offset alone, where s or f are at a limit
+        variance = _variances(hessian[block, block])
+        if variance is not None:
+            rest = np.array([1.0, 0.3])[: 4 - variance.size]
+            spread = np.append(np.sqrt(variance), rest)
+            return np.minimum(spread, [LARGEST, LARGEST, 1.0, 0.3])
+    return np.array([LARGEST, LARGEST, 1.0, 0.3])
+
+
+def _variances(hessian: np.ndarray) -> np.ndarray | None:
+    """Diagonal of the inverse of a positive definite matrix, None for any other."""
+    if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0.0:
+        return None
+    return np.diag(np.linalg.inv(hessian))
+
+
+def _hessian(pairs: Pairs, prior: Prior, best: np.ndarray) -> np.ndarray:
+    """(4, 4) second derivatives of minus the logarithm of the posterior, NaN at a limit."""
+    core = np.hypot(np.exp(best[2]), np.median(pairs.error))
+    small = np.clip(0.3 * core / np.sqrt(max(1.0, best[3] * pairs.sources)), 1e-4, 0.02)
+    step = np.array([small, small, 0.05, min(0.02, 0.5 * best[3], 0.5 * (1.0 - best[3]))])
     shifts = np.eye(4) * step
-    base = log_posterior(pairs, prior, best[None])[0]
-    signs = [(a, b) for a in (1, -1) for b in (1, -1)]
+    signs = np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
     hessian = np.zeros((4, 4))
     for i in range(4):
-        ahead, behind = log_posterior(pairs, prior, best + np.array([shifts[i], -shifts[i]]))
-        hessian[i, i] = -(ahead - 2.0 * base + behind) / step[i] ** 2
-        for j in range(i):
-            around = log_posterior(
-                pairs, prior, best + np.array([a * shifts[i] + b * shifts[j] for a, b in signs]))
-            # Impossible parameters next to the maximum leave no finite curvature.
-            mixed = np.nan if np.isinf(around).any() else around @ np.array([1.0, -1.0, -1.0, 1.0])
-            hessian[i, j] = hessian[j, i] = -mixed / (4 * step[i] * step[j])
-    widest = np.array([LARGEST, LARGEST, 1.0, 0.3])
-    try:
-        variance = np.diag(np.linalg.inv(hessian))
-    except np.linalg.LinAlgError:
-        return widest
-    good = np.isfinite(variance) & (variance > 0.0)
-    return np.where(good, np.minimum(np.sqrt(np.where(good, variance, 1.0)), widest), widest)
+        for j in range(i + 1):
+            if i == j:
+                at, weight = np.array([best + shifts[i], best, best - shifts[i]]), (1, -2, 1)
+            else:
+                at, weight = best + signs @ shifts[[i, j]], (0.25, -0.25, -0.25, 0.25)
+            value = log_posterior(pairs, prior, at)
+            curve = np.nan if np.isinf(value).any() else float(value @ np.array(weight))
+            hessian[i, j] = hessian[j, i] = -curve / (step[i] * step[j])
+    return hessian
 
 
 def _sample(pairs: Pairs, prior: Prior, points: np.ndarray, values: np.ndarray, best: np.ndarray,
