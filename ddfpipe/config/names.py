@@ -23,7 +23,7 @@ OBSOLETE = {
 }
 """Options of older ddf-pipeline versions (lower case) and what replaced them."""
 
-QUALITY_SECTIONS = ("pybdsm", "comparison_cats")
+QUALITY_SECTIONS = ("pybdsm", "comparison_cats", "measures", "limits")
 QUALITY_OPTIONS = (
     "ncpu", "pbimage", "nonpbimage", "catprefix", "sfind", "sfind_pixel_fraction",
     "fit_sourcecounts",
