@@ -108,6 +108,8 @@ class ListPredictor:
 class PhaseSolve(Solve):
     """One job of kind "phase" on the native engine."""
 
+    suspects = "Is it a sky model of this field, and deep enough? Is there a source far outside?"
+
     def _path(self):
         return self.engine.workdir / self.job.model
 

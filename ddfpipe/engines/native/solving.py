@@ -65,7 +65,14 @@ class Sky:
 
 
 class Solve:
-    """One solving job on the native engine."""
+    """One solving job on the native engine.
+
+    suspects : what to ask when the model does not explain the data
+    """
+
+    suspects = (
+        "Do bright sources lie outside the image (imsize)? Is its mask too small (thresholds)?"
+    )
 
     def __init__(self, engine, job: SolveJob, monitor):
         self.engine, self.job, self.monitor = engine, job, monitor
@@ -91,8 +98,7 @@ class Solve:
         if summary["chi2"] > SUSPICIOUS_CHI2:
             self.monitor.message(
                 f"{job.name}: WARNING: chi2 is {summary['chi2']:.3g} a sample where 1 is expected: "
-                f"the model of {job.model} lacks much of the sky. Do bright sources lie outside "
-                "the image (imsize)? Is its mask too small (thresholds)?"
+                f"the model of {job.model} lacks much of the sky. {self.suspects}"
             )
         return SolveResult(job.name, tuple(products), summary)
 

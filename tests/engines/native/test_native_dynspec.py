@@ -16,10 +16,12 @@ from engine_fields import (
 from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data import solutions
 from ddfpipe.data.images import SkyGrid
-from ddfpipe.data.model import PixelModel, save_model
+from ddfpipe.data.model import PixelModel, load_model, save_model
+from ddfpipe.data.scales import FactorTable, save_factors
 from ddfpipe.data.spectra import Spectra, read_pieces
 from ddfpipe.data.targets import Position, write_positions
 from ddfpipe.engines.base import GainChoice, SpectraJob, VisSelection
+from ddfpipe.naming import factors_file
 from ddfpipe.units import ARCSEC, DEGREE, SPEED_OF_LIGHT
 
 CELL, NPIX = 12.0, 1000
@@ -199,3 +201,23 @@ def test_beam_and_gains_give_intrinsic_flux(tmp_path):
     raw = replace(job, gains=None, output=engine.cache_dir / "raw", name="raw")
     engine.spectra(raw, Listener())
     assert np.nanmean(read_pieces(raw.output)[0].flux[0]) < 1.9
+
+
+def test_spectra_see_the_data_as_images_do(observed):
+    """With a model taken out while reading, and on another flux scale, V doubles and I follows."""
+    engine, job = observed.engine, job_of(observed, "scaled")
+    name = observed.sets[0].name.split("_")[0]
+    ones = (2.0, 2.0)
+    save_factors(engine.workdir / factors_file("flux", name),
+                 FactorTable(name, (1.3e8, 1.5e8), ones, (0.0, 0.0), ones, ones))
+    plain = made(observed, job_of(observed, "unscaled"))
+    # the constant sources go out while reading, before the factor of two; none are left for the
+    # model, so that is one of no flux
+    model = load_model(engine.workdir / "image.model.npz")
+    save_model(engine.workdir / "constant.model.npz", model)
+    save_model(engine.workdir / "nothing.model.npz", replace(model, flux=0 * model.flux))
+    vis = replace(job.vis, minus="constant", scale="flux")
+    double = made(observed, replace(job, vis=vis, model="nothing"))
+    for one, two in zip(plain.pieces, double.pieces):
+        good = (one.weight > 0)[None].repeat(2, axis=0)
+        assert np.abs(two.flux[good] - 2 * one.flux[good]).max() < 2e-3
