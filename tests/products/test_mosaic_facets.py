@@ -95,6 +95,19 @@ def test_a_facet_mosaic_without_shift_is_the_mosaic(tmp_path, sky):
                            equal_nan=True)
 
 
+def test_no_pixel_falls_between_rounded_outlines():
+    """Corners are written to 1e-6 degrees, some thousandths of a pixel."""
+    from ddfpipe.products.mosaic.facets import Facets
+
+    square = np.array([[0.0, 0.0], [50.0, 0.0], [50.0, 99.0], [0.0, 99.0]])
+    outlines = (square + [0.0, 0.0], square + [50.002, 0.0])
+    facets = Facets(outlines, np.zeros((2, 2)), np.ones(2, bool))
+    y, x = np.mgrid[1:98, 1:99].astype(float)
+    x[:, 49] = 50.001
+    label = facets.label(x, y)
+    assert set(np.unique(label)) == {0, 1} and (label == (x > 50.02)).all()
+
+
 def test_each_facet_is_shifted_by_its_offset(tmp_path, sky):
     """The image lies 1.2 pixels to the west and 0.8 to the north everywhere: offsets undo that."""
     grid = fields.write_pointing(tmp_path / "P0", CENTRE, sky, n=N, shift=(1.2, 0.8))

@@ -18,6 +18,8 @@ from ddfpipe.units import ARCSEC
 
 WORST_PEAK = 2.0
 """A fitted peak of the separations below this many times its error is no detection."""
+_GAP = 0.05
+"""Pixels by which corners of facets are moved outwards."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,21 @@ class Facets:
 
         out = np.full(x.shape, -1, np.int32)
         for number in np.flatnonzero(self.used):
-            corners = self.outlines[number]
+            corners = _grown(self.outlines[number])
             low, high = corners.min(axis=0), corners.max(axis=0)
             near = (out < 0) & (x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])
             if near.any():
-                # The tiny radius gives a pixel on a common edge to one of the two facets.
-                inside = Outline(corners).contains_points(
-                    np.column_stack([x[near], y[near]]), radius=1e-6)
+                inside = Outline(corners).contains_points(np.column_stack([x[near], y[near]]))
                 out[near] = np.where(inside, number, -1)
         return out
+
+
+def _grown(corners: np.ndarray) -> np.ndarray:
+    """The polygon, a little larger: corners in region files are rounded, and pixels in the gaps
+    between neighbours would belong to nobody.  The first facet takes those that two share."""
+    middle = corners.mean(axis=0)
+    size = np.hypot(*(corners - middle).T).min()
+    return middle + (corners - middle) * (1.0 + _GAP / max(size, 1.0))
 
 
 def read_facets(image: Plane, *, offsets: Path | None, bad: Path | None) -> Facets:
