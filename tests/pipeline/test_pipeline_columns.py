@@ -65,7 +65,7 @@ def test_written_columns_make_nothing_stale(place):
     states = [path.read_bytes() for path in place.folder.glob("ms/*/table.dat")]
     columns = {"control__write_columns": ("DD_PREDICT",)}
     assert "write_columns" not in first
-    assert "1 of 48 stages to do" in show_plan(place.field(**columns))
+    assert "1 of 49 stages to do" in show_plan(place.field(**columns))
     assert place.run(**columns) == ["write_columns"]
     assert [path.read_bytes() for path in place.folder.glob("ms/*/table.dat")] != states
     assert RunState(place.folder).read("write_columns").figures["rows"] == 200

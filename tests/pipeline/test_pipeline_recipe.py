@@ -24,7 +24,7 @@ image_full_ampphase_di image_full_ampphase_di_mask image_full_ampphase_di_m
 image_full_ampphase_di_m_mask image_full_ampphase_di_m_masked
 DDS3_full DDS3_full_smoothed DDS3_full_slow DDS3_full_slow_merged
 image_full_low image_full_low_mask image_full_low_im full_extended_mask image_full_low_im_mask
-image_full_low_m external_mask_ext-deep image_full_ampphase_di_m.NS
+image_full_low_m external_mask_ext-deep final_mask image_full_ampphase_di_m.NS
 """.split()
 
 # name: list, majors, peak factor, rms factor, automask, solutions, mode, norm, weights from,
@@ -130,7 +130,7 @@ CLEAN_MASKS = {
     "image_full_low": None,
     "image_full_low_im": "image_full_low.app.restored.fits.mask.fits",
     "image_full_low_m": "image_full_low_im.app.restored.fits.mask.fits",
-    "image_full_ampphase_di_m.NS": "image_full_ampphase_di_m.app.restored.fits.mask.fits",
+    "image_full_ampphase_di_m.NS": "final_mask.fits",
 }
 TYPED = dict(
     image__final_rmsfactor=0.7, solutions__uvmin=0.25, solutions__uvmin_very_slow=0.8,
@@ -266,7 +266,9 @@ def test_without_low_resolution():
     names = recipe(image__low_psf_arcsec=None).names()
     assert names == [n for n in SEQUENCE if "low" not in n or n.endswith("slow")
                      or "slow_merged" in n if n not in ("full_extended_mask",
-                                                        "external_mask_ext-deep")]
+                                                        "external_mask_ext-deep", "final_mask")]
+    assert str(jobs(ImageJob, image__low_psf_arcsec=None)["image_full_ampphase_di_m.NS"]
+               .external_mask) == "image_full_ampphase_di_m.app.restored.fits.mask.fits"
 
 
 def test_without_smoothing_plain_solutions_are_applied():

@@ -40,11 +40,11 @@ def folder(place):
 def test_plan_status_and_dry_run_touch_nothing(folder):
     before = tree_state(folder)
     code, out, _ = call(folder, "plan", "my.cfg", "--solutions-do_very_slow=False")
-    assert code == 0 and "45 of 45 stages to do" in out and "fullampphase" in out
+    assert code == 0 and "46 of 46 stages to do" in out and "fullampphase" in out
     code, out, _ = call(folder, "status", "my.cfg")
-    assert code == 0 and "0 of 47 stages done; no run is at work here" in out
+    assert code == 0 and "0 of 48 stages done; no run is at work here" in out
     code, out, _ = call(folder, "my.cfg", "--control-dryrun=True")
-    assert code == 0 and "47 of 47 stages to do" in out
+    assert code == 0 and "48 of 48 stages to do" in out
     assert tree_state(folder) == before
 
 
@@ -52,7 +52,7 @@ def test_plan_needs_no_data(folder):
     for name in ("small.txt", "full.txt"):
         (folder / name).unlink()
     code, out, _ = call(folder, "plan", "my.cfg")
-    assert code == 0 and "47 of 47 stages to do" in out
+    assert code == 0 and "48 of 48 stages to do" in out
 
 
 def test_bad_data_are_refused_before_anything_is_computed(folder):
@@ -81,7 +81,7 @@ def test_pictures_page_and_logs_of_a_run(place):
             "L1_a.ms.DDS0_smoothed.png"} <= pictures
     page = (place.folder / "report.html").read_text()
     assert "previews/image_dirin_SSD_m.app.restored.fits.png" in page
-    assert "DDS0_smoothed" in page and "11 of 38 stages done" in page
+    assert "DDS0_smoothed" in page and "11 of 39 stages done" in page
     log = (place.folder / "logs/image_dirin_SSD.log").read_text().splitlines()
     assert log[0].endswith(": image_dirin_SSD (not done yet)") and "done in" in log[-1]
     assert any("peak_factor = 0.01" in line for line in log)
