@@ -129,11 +129,7 @@ class Run:
             if not path.is_file() or name.split("/")[0] in ("ddfpipe.state", "logs"):
                 continue
             if name not in ("summary.txt", "report.html"):
-                # Notes beside solutions name the folder.
-                here = str(self.folder.absolute()).encode()
-                content = path.read_bytes()
-                content = content.replace(here, b"") if path.suffix == ".json" else content
-                found[name] = hashlib.sha256(content).hexdigest()
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
 
     def records(self) -> int:

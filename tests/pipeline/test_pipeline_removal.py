@@ -64,7 +64,7 @@ def test_sets_that_will_be_written():
 
 def test_where_the_beam_is_evaluated_matters_to_external_engines_only(place):
     place.run()
-    assert "0 of 48 stages to do" in show_plan(place.field(control__beam_at="tessel"))
+    assert "\n0 of " in show_plan(place.field(control__beam_at="tessel"))
     native, external = (
         build_recipe(configuration(machine__engine=engine), SMALL, FULL).stages[0].settings
         for engine in ("native", "ddfacet"))
@@ -77,7 +77,7 @@ def test_a_setting_that_counts_no_more_makes_nothing_again(place):
     record = state.read("image_dirin_SSD_init")
     record.identity["settings"]["control.beam_at"] = "facet"
     state.write(record)
-    assert "0 of 48 stages to do" in show_plan(place.field())
+    assert "\n0 of " in show_plan(place.field())
     record.identity["settings"]["machine.engine"] = "ddfacet"
     state.write(record)
     assert "machine.engine changed from 'ddfacet' to 'native'" in show_plan(place.field())
