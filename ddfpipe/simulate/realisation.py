@@ -16,7 +16,7 @@ from ddfpipe.simulate.spec import SimulationSpec
 from ddfpipe.simulate.stationerrors import station_jones
 from ddfpipe.units import TEC_PHASE
 
-STREAMS = ("sky", "screen", "stations", "noise", "flags")
+STREAMS = ("sky", "screen", "stations", "noise", "flags", "scale")
 
 
 def random_stream(seed: int, what: str, index: int = 0) -> np.random.Generator:
@@ -159,6 +159,11 @@ class Realisation:
         vis = np.zeros((*shape, 4), complex)
         vis[..., 0] = vis[..., 3] = out
         return vis
+
+    def flux_scale(self, index: int) -> float:
+        """Factor on the visibilities of measurement set `index`."""
+        rng = random_stream(self.spec.seed, "scale", index)
+        return float(np.exp(self.spec.errors.flux_scale_rms * rng.standard_normal()))
 
     def noise(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
         """Noise (time, bl, chan, 4) complex64 of measurement set `index`."""

@@ -99,6 +99,7 @@ def columns_of(
         rng = random_stream(spec.seed, "flags", 1000003 + index)
         phase = rng.uniform(0, 2 * np.pi, int(random.sum()))
         data[random] += (spec.noise.rfi_jy * np.exp(1j * phase)).astype(np.complex64)
+    data *= np.float32(real.flux_scale(index))
     out = {"DATA": data, **metadata}
     if spec.companions:
         out["NOISE_DATA"] = vis.noise

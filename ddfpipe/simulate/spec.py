@@ -112,12 +112,15 @@ class StationErrors:
     amplitude_rms, phase_rms_rad: of each hand, varying over timescale_min.
     clock_rms_ns: delay of each station, constant.
     leakage_rms: complex off-diagonal terms, constant.
+    flux_scale_rms: natural logarithm of the factor that all visibilities of a measurement set are
+        multiplied with, noise included; of its own for every set.
     """
 
     amplitude_rms: float = 0.0
     phase_rms_rad: float = 0.0
     clock_rms_ns: float = 0.0
     leakage_rms: float = 0.0
+    flux_scale_rms: float = 0.0
     timescale_min: float = 60.0
 
 

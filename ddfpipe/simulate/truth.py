@@ -38,6 +38,7 @@ def write_truth(
         "time": lay.times,
         "centre": np.array([lay.ra0, lay.dec0]),
         "ms": np.array([name for name, _, _ in per_ms]),
+        "flux_scale": np.array([real.flux_scale(index) for index in range(len(per_ms))]),
     }
     if real.tec is not None:
         arrays["tec"] = real.tec

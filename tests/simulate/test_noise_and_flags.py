@@ -92,3 +92,13 @@ def test_companions_are_of_the_same_realisation(small, tmp_path):
         np.testing.assert_allclose(
             read(ms, "CLEAN_DATA")[good], read(ideal, "DATA")[good], atol=2e-6
         )
+
+
+def test_every_set_has_a_flux_scale_of_its_own(small, tmp_path):
+    made, _ = small
+    scaled = simulate(variant(errors={"flux_scale_rms": 0.2}), tmp_path / "scaled", threads=2)
+    factors = read_truth(tmp_path / "scaled").arrays["flux_scale"]
+    assert np.ptp(factors) > 0.05 and np.all(np.abs(np.log(factors)) < 1.0)
+    for ms, other, factor in zip(made.ms, scaled.ms, factors):
+        np.testing.assert_allclose(read(other, "DATA"), factor * read(ms, "DATA"), rtol=1e-5)
+        np.testing.assert_array_equal(read(other, "NOISE_DATA"), read(ms, "NOISE_DATA"))
