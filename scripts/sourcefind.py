@@ -2,8 +2,8 @@
 """usage: sourcefind.py --intfile=IMAGE --appfile=IMAGE --prefix=NAME [--simple] [--threads=N]
 
 Source catalogue of an image with PyBDSF: PREFIX.cat.fits, and PREFIX.rms.fits, .resid.fits,
-.pybdsmmask.fits, .cat.reg.  Sources are detected on the apparent image (appfile) and measured on the
-beam-corrected one (intfile).  Large, bright islands are measured again as a whole in a second pass;
+.pybdsmmask.fits, .cat.reg.  Sources are detected on the apparent image (appfile) and measured on
+the beam-corrected one (intfile).  Large islands are measured again as a whole in a second pass;
 --simple makes one pass only.
 """
 

@@ -17,7 +17,8 @@ from ddfpipe.pipeline import quality_stages as stages
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Judge
 from ddfpipe.pipeline.housekeeping import remove_leftovers
-from ddfpipe.pipeline.quality_stages import ImageFiles, MatchJob, MeasureJob, SourcesJob, part_name
+from ddfpipe.pipeline.quality_match import MatchJob, compare_catalogue
+from ddfpipe.pipeline.quality_stages import ImageFiles, MeasureJob, SourcesJob, part_name
 from ddfpipe.pipeline.runner import Runner
 from ddfpipe.pipeline.signals import StopFlag
 from ddfpipe.pipeline.stage import Recipe, Stage
@@ -184,7 +185,7 @@ def _match_stage(config: QualityConfig, image: ImageFiles, folder: str,
         "spectral_index", "isolation", "field_radius", "compact", "min_matches")}
     values["bootstrap_samples"] = config.measures.bootstrap_samples
     name = f"match_{choice.name}"
-    return Stage(name, MatchJob(image, folder, choice, values), stages.compare_catalogue,
+    return Stage(name, MatchJob(image, folder, choice, values), compare_catalogue,
                  (part_name(folder, name),), needs=("sources",),
                  files=(Path(image.intrinsic), choice.path), group="catalogues")
 

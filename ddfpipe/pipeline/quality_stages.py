@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddfpipe.errors import DdfpipeError, StopRequested
-from ddfpipe.naming import catalogue_product, match_product
+from ddfpipe.naming import catalogue_product
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.stage import StageResult
 
@@ -48,16 +48,6 @@ class MeasureJob:
 
     image: ImageFiles
     folder: str
-    values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class MatchJob:
-    """Compare with one catalogue (`ddfpipe.config.quality.CatalogueChoice`)."""
-
-    image: ImageFiles
-    folder: str
-    choice: Any
     values: Mapping[str, Any]
 
 
@@ -107,27 +97,40 @@ def _keep(context: Context, folder: str, stage: str, figures: dict, line: dict[s
     kept = {key: value for key, value in figures.items() if key not in FOR_PICTURES}
     atomic_write_json(context.workdir / part_name(folder, stage), kept)
     products = [part_name(folder, stage)]
-    if draws is not None and "problem" not in figures:
-        picture = part_name(folder, stage, "png")
-        getattr(quality, draws)(figures, context.workdir / picture)
+    picture = part_name(folder, stage, "png")
+    if draws is not None and "problem" not in figures and _drawn(
+            context, getattr(quality, draws), figures, context.workdir / picture):
         products.append(picture)
     return StageResult(line, tuple(products))
 
 
-def _facets(context: Context, image: ImageFiles) -> list:
+def _drawn(context: Context, draw: Callable, *arguments: Any) -> bool:
+    """Draw a picture; whether it worked, since a picture is not worth a stage."""
+    try:
+        draw(*arguments)
+    except Exception as error:
+        context.monitor.message(f"no picture: {type(error).__name__}: {error}")
+        return False
+    return True
+
+
+def facets_of(context: Context, image: ImageFiles) -> list:
+    """Outlines of the facets, none without a layout."""
     from ddfpipe.products.quality.facets import read_facets
 
     return read_facets(context.workdir / image.facets if image.facets else None)
 
 
-def _catalogue(context: Context, image: ImageFiles):
+def read_catalogue(context: Context, image: ImageFiles):
+    """The source catalogue as a table."""
     from astropy.table import Table
 
     return Table.read(image.product(context, "catalogue"), format="fits", hdu=1,
                       character_as_bytes=False)
 
 
-def _centre(image) -> tuple[float, float]:
+def centre_of(image) -> tuple[float, float]:
+    """(ra, dec) of the middle of an open image, radians."""
     return image.grid.ra, image.grid.dec
 
 
@@ -150,7 +153,7 @@ def sources(context: Context, job: SourcesJob) -> StageResult:
     products = {kind: image.product(context, kind) for kind in PRODUCTS}
     table = make_catalogue(app, intrinsic, job.tiers, products, threads=_threads(context),
                            monitor=context.monitor)
-    facets = _facets(context, image)
+    facets = facets_of(context, image)
     table["Facet"] = facet_numbers(*positions(table), facets, read_image(intrinsic).grid)
     write_catalogue(table, image.product(context, "catalogue"))
     figures = {"sources": len(table), "facets": len(facets),
@@ -159,10 +162,10 @@ def sources(context: Context, job: SourcesJob) -> StageResult:
     result = _keep(context, job.folder, "sources", figures,
                    {"sources": len(table), "of_second_pass": figures["second_pass"]}, None)
     picture = part_name(job.folder, "sources", "png")
-    quality.draw_field(app, context.workdir / picture,
-                       context.workdir / image.facets if image.facets else None)
+    drawn = _drawn(context, quality.draw_field, app, context.workdir / picture,
+                   context.workdir / image.facets if image.facets else None)
     made = [str(path.relative_to(context.workdir)) for path in products.values() if path.exists()]
-    return StageResult(result.figures, (*result.products, picture, *made))
+    return StageResult(result.figures, (*result.products, *([picture] if drawn else []), *made))
 
 
 # ---------------------------------------------------------------------- measures
@@ -177,7 +180,7 @@ def noise(context: Context, job: MeasureJob) -> tuple[dict, dict]:
 
     app = context.workdir / job.image.app
     figures, plane = noise_figures(
-        app, _facets(context, job.image), threads=_threads(context),
+        app, facets_of(context, job.image), threads=_threads(context),
         central_pixels=job.values["central_pixels"], box=job.values["noise_box"])
     grid = read_image(app).grid
     figures["map_jy"] = plane
@@ -192,7 +195,7 @@ def dynamic_range(context: Context, job: MeasureJob) -> tuple[dict, dict]:
     from ddfpipe.units import ARCSEC, DEGREE
 
     figures = measures.dynamic_range(
-        context.workdir / job.image.app, _catalogue(context, job.image),
+        context.workdir / job.image.app, read_catalogue(context, job.image),
         min_peak=job.values["bright_jy"], box_arcsec=job.values["bright_box"],
         max_size=0.003 * DEGREE, isolation=job.values["isolation"] * ARCSEC)
     line = {"sources": figures["n"]}
@@ -209,7 +212,7 @@ def sizes(context: Context, job: MeasureJob) -> tuple[dict, dict]:
     from ddfpipe.units import ARCSEC
 
     image = read_image(context.workdir / job.image.intrinsic)
-    figures = size_figures(_catalogue(context, job.image), _centre(image),
+    figures = size_figures(read_catalogue(context, job.image), centre_of(image),
                            job.values["isolation"] * ARCSEC, job.values["min_snr"])
     return figures, {"total_over_peak": figures["value"] or float("nan"), "sources": figures["n"]}
 
@@ -223,7 +226,7 @@ def counts(context: Context, job: MeasureJob) -> tuple[dict, dict]:
     image = read_image(context.workdir / job.image.intrinsic)
     rms = _noise_plane(context, job.image)
     figures = count_figures(
-        _catalogue(context, job.image), rms, image.grid.cell ** 2,
+        read_catalogue(context, job.image), rms, image.grid.cell ** 2,
         PUBLISHED[job.values["counts"]], frequency_of(image), job.values["spectral_index"],
         min_snr=job.values["counts_snr"], n_bins=job.values["counts_bins"],
         fit=job.values["fit"])
@@ -257,7 +260,7 @@ def false_detections(context: Context, job: MeasureJob) -> tuple[dict, dict]:
 
     figures = false_figures(
         context.workdir / job.image.app, context.workdir / job.image.intrinsic,
-        _catalogue(context, job.image), job.values["settings"], fraction=job.values["fraction"],
+        read_catalogue(context, job.image), job.values["settings"], fraction=job.values["fraction"],
         threads=_threads(context), folder=context.workdir / job.folder, monitor=context.monitor)
     return figures, {"negative": figures["negative"], "positive": figures["positive"]}
 
@@ -287,117 +290,3 @@ def _noise_plane(context: Context, image: ImageFiles):
     from ddfpipe.products.quality.tiers import on_whole_grid
 
     return on_whole_grid(image.product(context, "rms"), context.workdir / image.intrinsic)
-
-
-# ---------------------------------------------------------------------- catalogues
-
-
-@part_stage("match_{job.choice.name}", "draw_match")
-def compare_catalogue(context: Context, job: MatchJob) -> tuple[dict, dict]:
-    """Positions and fluxes against one catalogue."""
-    import numpy as np
-
-    from ddfpipe.data.images import read_image
-    from ddfpipe.data.surveys import read_survey
-    from ddfpipe.products.quality.comparison import chance_fraction, compare, figures_of
-    from ddfpipe.units import ARCSEC, DEGREE, MHZ
-
-    notes: list[str] = []
-    choice = job.choice
-    survey = read_survey(
-        context.workdir / choice.path, columns=dict(choice.columns), flux_divisor=choice.divisor,
-        unitless_divisor=choice.unitless_divisor, notes=notes,
-        frequency=choice.frequency_mhz * MHZ if choice.frequency_mhz else None)
-    image = read_image(context.workdir / job.image.intrinsic)
-    table = _catalogue(context, job.image)
-    how = comparison_of(job, survey, image, notes)
-    matched = compare(table, survey, how, image.beam[0], _centre(image))
-    chance = chance_fraction(table, survey, how, image.beam[0], _centre(image), matched.row.size)
-    numbers = np.asarray(table["Facet"], int)
-    figures = figures_of(matched, how, numbers if (numbers >= 0).any() else None, survey.size,
-                         chance)
-    figures["notes"] = notes
-    figures["points"] = {
-        "east": (matched.east / ARCSEC)[matched.good].tolist(),
-        "north": (matched.north / ARCSEC)[matched.good].tolist(),
-        "flux": matched.flux[matched.fair].tolist(),
-        "ratio": matched.ratio[matched.fair].tolist(),
-        "radius_deg": (matched.radius[matched.fair] / DEGREE).tolist(),
-    }
-    figures["facet_centres_deg"] = _facet_centres(context, job.image, image)
-    _write_matches(context, job, table, survey, matched)
-    for note in notes:
-        context.monitor.message(note)
-    line: dict[str, Any] = {"matches": figures["matches"]}
-    for key, label in (("offset_ra_arcsec", "RA_arcsec"), ("offset_dec_arcsec", "Dec_arcsec"),
-                       ("flux_ratio", "flux_ratio")):
-        if figures.get(key, {}).get("value") is not None:
-            line[label] = figures[key]["value"]
-    return figures, line
-
-
-def comparison_of(job: MatchJob, survey: Any, image: Any, notes: list[str]):
-    """The comparison for a catalogue: what is given, else known by name, else by the file."""
-    import numpy as np
-
-    from ddfpipe.products.quality.comparison import SURVEYS, Comparison
-    from ddfpipe.units import ARCSEC, DEGREE, MHZ
-
-    choice, values = job.choice, job.values
-    known = SURVEYS.get(choice.name.upper().replace("-", "").replace("_", ""))
-    radio = bool(np.isfinite(survey.flux).any())
-    frequency: float | None = None
-    if radio and not (known and known[0] is None and not choice.frequency_mhz):
-        inside = survey.frequency[np.isfinite(survey.frequency)]
-        frequency = (choice.frequency_mhz or 0.0) * MHZ or (
-            float(np.median(inside)) if inside.size else 0.0) or (
-            known[0] * MHZ if known and known[0] else 0.0)
-        if not frequency:
-            notes.append(f"{choice.name}: the frequency is not known; fluxes are compared as they "
-                         "are (set [comparison_cats] frequencies)")
-    beam = choice.beam_arcsec if choice.beam_arcsec is not None else (
-        known[1] if known else image.beam[0] / ARCSEC)
-    least = choice.min_flux if choice.min_flux is not None else (known[2] if known else None)
-    return Comparison(
-        choice.name, choice.radius_arcsec * ARCSEC, beam * ARCSEC, frequency,
-        frequency_of(image), min_flux=least or 0.0,
-        max_size=choice.max_size * ARCSEC if choice.max_size else None,
-        isolation=values["isolation"] * ARCSEC, field=values["field_radius"] * DEGREE,
-        compact=values["compact"] * ARCSEC, index=values["spectral_index"],
-        samples=values["bootstrap_samples"], min_matches=values["min_matches"])
-
-
-def _facet_centres(context: Context, image: ImageFiles, open_image: Any) -> list[list[float]]:
-    """[[east, north], ...] of the facets in degrees on the image's plane."""
-    from ddfpipe.units import DEGREE
-
-    places = []
-    for facet in _facets(context, image):
-        corners = open_image.grid.lm_of(facet.polygon[:, 0], facet.polygon[:, 1])
-        places.append([float(v.mean() / DEGREE) for v in corners])
-    return places
-
-
-def _write_matches(context: Context, job: MatchJob, table: Any, survey: Any, matched: Any) -> None:
-    """Tables of all matches, and of those that are compared."""
-    import numpy as np
-
-    from ddfpipe.products.quality.tiers import write_catalogue
-    from ddfpipe.units import ARCSEC, DEGREE
-
-    both = table[matched.row]
-    name = job.choice.name
-    both[f"{name}_RA"] = survey.ra[matched.other] / DEGREE
-    both[f"{name}_DEC"] = survey.dec[matched.other] / DEGREE
-    both[f"{name}_flux"] = survey.flux[matched.other]
-    both[f"{name}_separation"] = matched.separation / ARCSEC
-    both[f"{name}_dRA"], both[f"{name}_dDEC"] = matched.east / ARCSEC, matched.north / ARCSEC
-    both[f"{name}_flux_ratio"] = matched.ratio
-    for column in ("RA", "DEC"):
-        both[f"{name}_{column}"].unit = "deg"
-    for column in ("separation", "dRA", "dDEC"):
-        both[f"{name}_{column}"].unit = "arcsec"
-    both[f"{name}_flux"].unit = "Jy"
-    used = np.asarray(matched.good | matched.fair)
-    for filtered, rows in ((False, both), (True, both[used])):
-        write_catalogue(rows, context.workdir / match_product(job.image.prefix, name, filtered))

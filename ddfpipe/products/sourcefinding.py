@@ -153,8 +153,10 @@ def find_sources(
     if main.beam is None:
         raise ImagingError(f"{main.path}: header without BMAJ and BMIN; sources cannot be found on "
                            "an image that is not restored.")
-    home = Path(output or next(iter((exports or {}).values()), Path(detection).absolute())).parent
-    scratch = temporary_name(home.absolute() / "sourcefinding")
+    # Where the results go, so that they only have to be renamed.
+    beside = Path(output or next(iter((exports or {}).values()), detection)).absolute()
+    home = beside.parent if os.access(beside.parent, os.W_OK) else Path.cwd()
+    scratch = temporary_name(home / "sourcefinding")
     scratch.mkdir(parents=True)
     try:
         made = _search(scratch, detection, flux, settings, threads, exports, frequencies,

@@ -80,7 +80,8 @@ def test_facets_of_positions():
     ra, dec = GRID.radec(*GRID.lm(y, x))
     assert facet_numbers(ra, dec, facets, GRID).tolist() == [1, 0, 1, -1]
     coarse = facet_map(facets, GRID, 8)
-    assert coarse.shape == (32, 32) and (coarse[:, :16] == 1).all() and (coarse[:-1, 17:] == 0).all()
+    assert coarse.shape == (32, 32) and (coarse[:, :16] == 1).all()
+    assert (coarse[:-1, 17:] == 0).all()
     corners = np.array([[0, 0], [4, 0], [4, 4], [2, 1], [0, 4]], float)  # not convex
     assert inside_polygon(np.array([2.0, 2.0, 0.5]), np.array([0.5, 2.0, 2.0]),
                           corners).tolist() == [True, False, True]
@@ -161,7 +162,8 @@ def test_offsets_and_ratios_are_those_put_in(sky):
     assert figures["facets"][1]["ra"]["value"] == pytest.approx(0.8, abs=0.3)
     flat = figures_of(compare(table, other, how(index=0.0), BEAM, CENTRE), how(index=0.0), None, 60,
                       0.0)
-    assert flat["flux_ratio"]["value"] == pytest.approx(1.15 * (1400e6 / FREQUENCY) ** 0.7, rel=1e-3)
+    steep = 1.15 * (1400e6 / FREQUENCY) ** 0.7
+    assert flat["flux_ratio"]["value"] == pytest.approx(steep, rel=1e-3)
     optical = how(frequency=None)
     assert "flux_ratio" not in figures_of(compare(table, other, optical, BEAM, CENTRE), optical,
                                           None, 60, 0.0)

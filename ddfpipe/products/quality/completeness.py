@@ -1,9 +1,10 @@
 """What fraction of sources is found, and how many found ones are none.
 
 Point sources of known flux are put into the residual image as the restoring beam would show them
-(without smearing or phase errors: what noise and side lobes alone do) and searched with the settings
-of the catalogue.  False detections are counted in the image turned upside down, whose noise is as
-good and which holds no sources (as for LoTSS-DR2, Shimwell et al. 2022, A&A 659, A1, sect. 3.6).
+(without smearing or phase errors: what noise and side lobes alone do) and searched with the
+settings of the catalogue.  False detections are counted in the image turned upside down, whose
+noise is as good and which holds no sources.  Both as is usual for surveys (Shimwell et al. 2022,
+A&A 659, A1, sect. 3.6).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def completeness_figures(app: Path, intrinsic: Path, rms: np.ndarray, settings: 
     """
     one, two = read_image(app), read_image(intrinsic)
     injected = draw_sources(two, rms, fraction, sources)
-    made_app, made_int = (temporary_name(folder / f"injected.{kind}.fits") for kind in ("app", "int"))
+    made_app, made_int = (
+        temporary_name(folder / f"injected.{kind}.fits") for kind in ("app", "int"))
     box = central_box(two.grid.nx, two.grid.ny, fraction)
     searched = (two.grid.nx, two.grid.ny) if box is None else (box[1] - box[0], box[3] - box[2])
     how = replace(scaled_boxes(settings, *searched), trim_box=box, atrous_do=False)

@@ -52,8 +52,8 @@ PUBLISHED = {
         "franzen2019", "Franzen et al. 2019, PASA 36, e004", 154e6, 1.0,
         (3.52, 0.307, -0.388, -0.0404, 0.0351, 0.00600), 1e-3, 75.0),
 }
-"""Two telescopes, two pipelines: brought to one frequency they agree within 22 % from 1 mJy to 10 Jy,
-within 14 % above 0.1 Jy."""
+"""Two telescopes, two pipelines: brought to one frequency they agree within 22 % from 1 mJy to
+10 Jy, within 14 % above 0.1 Jy."""
 
 
 def visible_area(rms: np.ndarray, pixel_sr: float, limits: np.ndarray) -> np.ndarray:

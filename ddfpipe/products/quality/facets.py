@@ -39,7 +39,7 @@ def inside_polygon(x: np.ndarray, y: np.ndarray, corners: np.ndarray) -> np.ndar
 
 
 def facet_map(facets: list[FacetOutline], grid: SkyGrid, step: int) -> np.ndarray:
-    """Facet numbers at the centres of blocks of `step` x `step` pixels: (ny // step, nx // step)."""
+    """(ny // step, nx // step) facet numbers at the centres of blocks of `step` x `step` pixels."""
     y = (np.arange(grid.ny // step) + 0.5) * step - 0.5
     x = (np.arange(grid.nx // step) + 0.5) * step - 0.5
     ra, dec = grid.radec(*(v.ravel() for v in np.broadcast_arrays(*_lm(grid, y, x))))
