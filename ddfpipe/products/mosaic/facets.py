@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ddfpipe import naming
-from ddfpipe.data.catalogues import read_columns
 from ddfpipe.data.images import grid_of_header
 from ddfpipe.errors import DataError
+from ddfpipe.products.astrometry.tables import read_facet_offsets
 from ddfpipe.products.facetnoise import facet_outlines, tessel_of
 from ddfpipe.products.planes import Plane
 from ddfpipe.units import ARCSEC
 
-WORST_PEAK = 2.0
-"""A fitted peak of the separations below this many times its error is no detection."""
 _GAP = 0.05
 """Pixels by which corners of facets are moved outwards."""
 
@@ -82,35 +80,28 @@ def read_offsets(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(east, north) offsets of `count` facets, arcsec: this image's minus the reference positions.
 
     Facets whose fit found no clear peak (peak below twice its error, in RA or Dec) take the median
-    of the others, so do facets without a row; with no good facet at all, zero.
-    Raises DataError for a table that does not belong to these facets.
+    of the others; with no good facet at all, zero.
+    Raises DataError for a table that cannot be read or does not belong to these facets.
     """
-    names = ("Facet_id", "RA_offset", "DEC_offset", "RA_peak", "RA_peak_error", "DEC_peak",
-             "DEC_peak_error")
-    table, _ = read_columns(path, names)
-    number = table["Facet_id"].astype(int)
-    if number.size == 0 or number.min() < 0 or number.max() >= count \
-            or np.unique(number).size < number.size:
-        raise DataError(f"{path}: its facets are not those of the {count} in the facet layout; "
+    table = read_facet_offsets(path)
+    if table.size != count:
+        raise DataError(f"{path}: offsets of {table.size} facets, but the facet layout has {count}; "
                         "measure the offsets of this image.")
-    good = np.isfinite(table["RA_offset"]) & np.isfinite(table["DEC_offset"])
-    for axis in ("RA", "DEC"):
-        error = table[f"{axis}_peak_error"]
-        good &= (error > 0.0) & (table[f"{axis}_peak"] >= WORST_PEAK * error)
+    # A fit that was never made has an error of zero.
+    good = table.clear & (table.peak_error > 0.0).all(axis=1)
+    good &= np.isfinite(table.east) & np.isfinite(table.north)
     out = []
-    for column in ("RA_offset", "DEC_offset"):
-        values = table[column][good]
-        full = np.full(count, np.median(values) if values.size else 0.0)
-        full[number[good]] = values
-        out.append(full)
+    for values in (table.east, table.north):
+        middle = np.median(values[good]) if good.any() else 0.0
+        out.append(np.where(good, values, middle) / ARCSEC)
     return out[0], out[1]
 
 
 def offsets_file(folder: Path, method: str) -> Path:
     """``<method>-facet_offsets.fits`` of a directory; DataError if it is not there."""
-    path = folder / f"{method}-facet_offsets.fits"
+    path = folder / naming.OFFSET_TABLES["offsets"].format(method)
     if not path.is_file():
-        others = sorted(p.name for p in folder.glob("*-facet_offsets.fits"))
+        others = sorted(p.name for p in folder.glob(path.name.replace(method, "*", 1)))
         there = f"; there is {', '.join(others)}: choose it with --offsets" if others else \
             "; run the pipeline with [offsets] method, or leave --apply_shift out"
         raise DataError(f"{path}: there is no such table of offsets{there}.")

@@ -283,7 +283,7 @@ def _astrometry(folder: Path, limit: float) -> AstrometryMap:
     """The map of position errors of a directory; gaps take the nearest value."""
     from scipy.ndimage import distance_transform_edt
 
-    plane = open_plane(folder / "astromap.fits")
+    plane = open_plane(folder / naming.ASTROMETRY_MAP)
     values = plane.read()
     gaps = ~np.isfinite(values)
     if gaps.all():
