@@ -1,13 +1,13 @@
 """Fluxes of sources in every plane of a cube.
 
 Sources are found on the mean image, which also gives their total fluxes.  The flux in a plane is
-that total times the ratio of the plane to the mean image in the core of the source.  A fit of its
+that total times the ratio of the plane to the mean image at the peak of the source.  A fit of its
 own in every plane would have to find shape and position again in each, with the noise of one; the
-ratio needs neither, takes any shape, and all its planes refer to the same pixels.
+ratio needs neither, takes any shape, and all its planes refer to the same place.
 
 Deconvolution describes spectra by few numbers, so what a wrong flux scale adds to one plane stays
-in that plane's residual, with the shape of the dirty beam.  Dirty and restoring beams are alike
-near their peak only: hence the core.
+in that plane's residual, with the shape of the dirty beam.  Dirty and restoring beam agree at
+their peak only.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from ddfpipe.products.sourcefinding import BOOTSTRAP, find_sources, scaled_boxes
 if TYPE_CHECKING:
     from astropy.table import Table
 
-CORE = 0.35
-"""Radius in beams (FWHM) of the pixels compared about the brightest one of a source."""
 REACH = 0.5
 """The brightest pixel is sought within this many times the size (FWHM) of the source."""
 NOISE_RINGS, NOISE_PLACES = (4.0, 5.5, 7.0), 16
@@ -64,8 +62,8 @@ def channel_fluxes(
     grid, plane = image.grid, image.plane()
     beam = np.sqrt(image.beam[0] * image.beam[1]) / grid.cell
     y, x = grid.pixel_of(ra, dec)
-    cores = [
-        Core.about(plane, y[i], x[i], max(REACH * size[i] / grid.cell, 1.5), beam)
+    peaks = [
+        Peak.about(plane, y[i], x[i], max(REACH * size[i] / grid.cell, 1.5))
         for i in range(len(total))
     ]
     flux = np.full((len(total), len(planes.freq)), np.nan)
@@ -73,43 +71,46 @@ def channel_fluxes(
     for band in range(len(planes.freq)):
         check()
         values = planes.plane(band)
-        for i, core in enumerate(cores):
-            if core is not None:
-                flux[i, band] = total[i] * core.ratio(values)
-                error[i, band] = total[i] * core.noise(values, beam)
+        for i, peak in enumerate(peaks):
+            if peak is not None:
+                flux[i, band] = total[i] * peak.ratio(values)
+                error[i, band] = total[i] * peak.noise(values, beam)
     return planes.freq, flux, error
 
 
-class Core:
-    """The pixels about the peak of a source that planes are compared in.
+class Peak:
+    """Where planes are compared: the peak of a source in the mean image.
 
-    rows, columns: (m,) pixels.  weight: (m,) so that sum(weight * plane) is the plane's ratio to
+    A quadratic surface through the 3 x 3 pixels about the brightest one gives place and height;
+    the height of any plane at that place is a sum of its pixels with fixed weights.
+
+    rows, columns: (9,) pixels.  weight: (9,) so that sum(weight * plane) is the plane's ratio to
     the mean image.
     """
 
-    def __init__(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-        self.rows, self.columns = rows, columns
-        self.weight = values / np.sum(values**2)
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, weight: np.ndarray) -> None:
+        self.rows, self.columns, self.weight = rows, columns, weight
 
     @classmethod
-    def about(cls, plane: np.ndarray, y: float, x: float, reach: float,
-              beam: float) -> "Core | None":
-        """The core of the brightest source within `reach` pixels of (y, x); None without one.
-
-        plane: (y, x) mean image; beam: FWHM in pixels.
-        """
+    def about(cls, plane: np.ndarray, y: float, x: float, reach: float) -> "Peak | None":
+        """The brightest peak within `reach` pixels of (y, x) in a mean image (y, x), or None."""
         rows, columns = _disc(y, x, reach, plane.shape)
         if rows.size == 0 or not np.isfinite(plane[rows, columns]).any():
             return None
-        peak = np.nanargmax(plane[rows, columns])
-        rows, columns = _disc(rows[peak], columns[peak], max(CORE * beam, 1.0), plane.shape)
-        values = plane[rows, columns].astype(float)
-        if not np.isfinite(values).all() or values.max() <= 0:
+        brightest = np.nanargmax(plane[rows, columns])
+        top, left = rows[brightest] - 1, columns[brightest] - 1
+        if min(top, left) < 0 or top + 3 > plane.shape[0] or left + 3 > plane.shape[1]:
             return None
-        return cls(rows, columns, values)
+        rows, columns = (part.ravel() for part in np.mgrid[top : top + 3, left : left + 3])
+        values = plane[rows, columns].astype(float)
+        if not np.isfinite(values).all() or values[4] <= 0:
+            return None
+        weight = _height(*_summit(values))
+        height = float(weight @ values)
+        return cls(rows, columns, weight / height) if height > 0 else None
 
     def ratio(self, plane: np.ndarray) -> float:
-        """Plane over mean image: least squares over the core."""
+        """Plane over mean image."""
         return float(np.sum(self.weight * plane[self.rows, self.columns]))
 
     def noise(self, plane: np.ndarray, beam: float) -> float:
@@ -130,6 +131,34 @@ class Core:
         if values.size < NOISE_PLACES:
             return float("nan")
         return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+def _basis(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(n, 6) terms of a quadratic surface at (y, x)."""
+    return np.stack([np.ones_like(y), y, x, y * y, x * y, x * x], axis=-1)
+
+
+_Y, _X = (part.ravel().astype(float) for part in np.mgrid[-1:2, -1:2])
+_FIT = np.linalg.pinv(_basis(_Y, _X))
+"""(6, 9): least-squares quadratic surface through 3 x 3 pixels."""
+
+
+def _summit(values: np.ndarray) -> tuple[float, float]:
+    """Place (y, x) of the summit of 3 x 3 values (9,), relative to the middle one.
+
+    The middle itself if the surface has no summit nearby.
+    """
+    _, y, x, yy, xy, xx = _FIT @ values
+    det = 4 * yy * xx - xy**2
+    if yy >= 0 or det <= 0:
+        return 0.0, 0.0
+    found = (xy * x - 2 * xx * y) / det, (xy * y - 2 * yy * x) / det
+    return found if max(map(abs, found)) <= 1 else (0.0, 0.0)
+
+
+def _height(y: float, x: float) -> np.ndarray:
+    """(9,) weights of 3 x 3 values whose sum is the height of their surface at (y, x)."""
+    return _basis(np.array([y]), np.array([x]))[0] @ _FIT
 
 
 def _disc(y: float, x: float, radius: float, shape: tuple[int, int]):
