@@ -17,6 +17,8 @@ from ddfpipe.report.quality_table import verdict_words
 
 GREY, BLUE, RED = "#777777", "#0b5394", "#b00020"
 MICRO = 1e6
+ROUND = tuple(digit * 10.0 ** power for power in range(-3, 5) for digit in (1, 2, 5))
+"""Labels of logarithmic axes that span a decade or two."""
 
 
 def draw_field(image: Path, png: Path, facets: Path | None) -> None:
@@ -113,6 +115,9 @@ def draw_completeness(figures: Mapping[str, Any], png: Path) -> None:
             if value:
                 axis.axvline(value * scale, color=RED, lw=0.8, ls=":")
         axis.set_xscale("log")
+        places = [v for v in ROUND if min(middle) <= v <= max(middle)]
+        axis.set_xticks(places, [f"{v:g}" for v in places])
+        axis.minorticks_off()
         axis.set_ylim(-0.03, 1.05)
         _labels(axis, label, "fraction found")
     save_figure(figure, png)

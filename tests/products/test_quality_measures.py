@@ -385,6 +385,7 @@ def test_false_detections_are_those_put_in(tmp_path):
     by_low = {row["low"]: row for row in figures["by_snr"]}
     assert by_low[10.0]["negative"] + by_low[20.0]["negative"] == 3
     assert sum(r["positive"] for r in figures["by_snr"]) == 10
+    assert sum(r["negative"] for r in figures["by_snr"]) == 3
 
 
 # ---------------------------------------------------------------------- limits

@@ -247,8 +247,9 @@ def false_figures(app: Path, intrinsic: Path, table: Table, settings: FinderSett
         for path in paths:
             remove(path)
     positive = _snr(table)
+    # Detected above the threshold in apparent flux, a source may be measured below it.
     edges = np.array([settings.thresh_pix, 5.5, 6.0, 7.0, 10.0, 20.0, 50.0, np.inf])
-    edges = np.unique(edges[edges >= settings.thresh_pix])
+    edges = np.unique(np.append(edges[edges >= settings.thresh_pix], 0.0))
     rows = [{"low": float(low), "high": finite(high),
              "negative": int(((peaks >= low) & (peaks < high)).sum()),
              "positive": int(((positive >= low) & (positive < high)).sum())}
