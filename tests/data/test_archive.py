@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from make_ms import Spec, grid, snapshot, write_ms
 from ddfpipe.data import archive as module
 from ddfpipe.data.archive import NOTE, archive_ms, archive_size, read_note
 from ddfpipe.data.ms import read_metadata
+from ddfpipe.data.mscolumn import STATE
 from ddfpipe.data.sizes import folder_bytes, size_text
 from ddfpipe.data.viscache import open_cache
 from ddfpipe.errors import DataError, ResourceError, StopRequested
@@ -223,3 +225,45 @@ def test_real_sets(unpack_ms, tmp_path, name, worst):
 ])
 def test_sizes_as_text(size, text):
     assert size_text(size) == text
+
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "archivems.py"
+
+
+def call(folder, *words):
+    done = subprocess.run([sys.executable, str(SCRIPT), *words], cwd=folder, text=True,
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_script(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "here").mkdir()
+    sets = [tmp_path / "data" / f"L1_{k}.ms" for k in "ab"]
+    for ms in sets:
+        write(ms)
+    (tmp_path / "here" / "big-mslist.txt").write_text("\n".join(map(str, sets)) + "\n")
+    code, out, err = call(tmp_path / "here", "-c", "CORRECTED_DATA")
+    assert code == 0 and "L1_a.ms.archive: " in out and "of the median visibility" in out, err
+    got, want = columns(tmp_path / "here/L1_b.ms.archive", "DATA"), columns(sets[1],
+                                                                          "CORRECTED_DATA")
+    good = np.isfinite(got[0])
+    assert np.median(np.abs(got[0] - want[0])[good]) < 0.01 * np.median(np.abs(want[0][good]))
+    code, out, _ = call(tmp_path / "here", "-c", "DATA", "--preserve")
+    assert code == 0 and out.count("kept, it is there already") == 2
+    code, out, _ = call(tmp_path / "here", "-c", "DATA")
+    assert code == 0 and out.count("an earlier one is now L1_") == 2
+    code, out, err = call(tmp_path / "here", "--inmsdir", "-m", "big-mslist.txt", "-c", "DATA",
+                          "--skipimweights")
+    assert code == 0 and (tmp_path / "data/L1_a.ms.archive").is_dir()
+    code, _, err = call(tmp_path / "here")
+    assert code == 5 and err.count("has no data column DATA_DI_CORRECTED") == 2
+
+
+def test_a_column_that_was_not_written_to_its_end_is_not_archived(tmp_path):
+    ms = tmp_path / "a.ms"
+    write(ms)
+    with tables.table(str(ms), readonly=False, ack=False) as main:
+        main.putcolkeyword("CORRECTED_DATA", STATE, "incomplete")
+    with pytest.raises(DataError, match="not written to its end"):
+        archive_ms(ms, tmp_path / "a.archive", "CORRECTED_DATA")
