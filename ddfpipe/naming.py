@@ -103,6 +103,10 @@ OFFSET_TABLES = {
 }
 """Kind of file -> its name, with that of the reference catalogue."""
 
+VERY_LOW_IMAGE, STOKES_V_IMAGE = "image_full_vlow_nocut_m", "image_full_high_stokesV"
+"""Images of other programs that mosaics can be made of."""
+WSCLEAN_LOW = "WSCLEAN_low-MFS-image-int.fits", "WSCLEAN_low-MFS-image.fits"
+"""The same by WSClean: intrinsic, apparent."""
 BAD_FACETS, IMAGE_CROP = "Badfacets.txt", "imcrop.txt"
 """Lists that a person keeps beside the images: facets not to be used, size of the good part."""
 

@@ -63,7 +63,8 @@ def convolve_image(source: Path, beam: Beam, output: Path | None = None, *, mode
             raise ImagingError("--restore adds a residual to a model: use it with --model.")
         terms.append(_blurring(_single(residual), beam))
         if terms[1].plane.shape != plane.shape:
-            raise ImagingError(f"{residual} and {source} differ in size; they must be of one image.")
+            raise ImagingError(f"{residual} and {source} differ in size; they must be of one "
+                               "image.")
     header = plane.header.copy()
     header["BUNIT"] = "Jy/beam"
     for key, value in zip(("BMAJ", "BMIN", "BPA"), beam):

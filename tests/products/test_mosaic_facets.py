@@ -1,4 +1,4 @@
-"""What mosaics leave out or move: facets, offsets, crops, bad astrometry; files kept and taken up."""
+"""What mosaics leave out or move: facets, crops, bad astrometry; files kept and taken up."""
 
 from __future__ import annotations
 
@@ -254,7 +254,8 @@ def test_noise_by_facet(tmp_path):
 
 
 def test_stokes_v_and_bands(tmp_path, sky):
-    fields.write_pointing(tmp_path / "P0", CENTRE, sky, n=N, root="image_full_ampphase_di_m.NS_Band2")
+    fields.write_pointing(tmp_path / "P0", CENTRE, sky, n=N,
+                          root="image_full_ampphase_di_m.NS_Band2")
     made = mosaic(tmp_path, band=2)
     assert made.products["mosaic"].name == "band2-mosaic.fits"
     with pytest.raises(DataError, match="NS_Band1.int.restored.fits"):
@@ -265,6 +266,14 @@ def test_stokes_v_and_bands(tmp_path, sky):
             fits.PrimaryHDU(both, hdus[0].header).writeto(
                 tmp_path / "P0" / f"image_full_high_stokesV.{name}.fits")
     v = mosaic(tmp_path, do_stokesV=True, rootname="V")
+    for name in ("dirty.corr", "dirty"):
+        (tmp_path / "P0" / f"image_full_high_stokesV.{name}.fits").rename(
+            tmp_path / "P0" / f"image_full_high_stokesV_L1.{name}.fits")
+    named = mosaic(tmp_path, do_stokesV=True, rootname="V1")
+    assert np.array_equal(read(named), read(v), equal_nan=True)
+    (tmp_path / "P0" / "image_full_high_stokesV_L2.dirty.corr.fits").touch()
+    with pytest.raises(DataError, match="of 2 observations"):
+        mosaic(tmp_path, do_stokesV=True)
     assert np.nanmax(read(v)) == pytest.approx(np.nanmax(read(made)), rel=0.3)
     assert np.nanmax(read(v)) > 0.3
 

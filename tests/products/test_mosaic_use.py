@@ -72,7 +72,8 @@ def test_all_arguments_reach_the_options(tmp_path):
              "--do_lowres --astromap_blank 0.5 --projection TAN --pixel 1.5 --centre 10 -20 "
              "--size 100 200 --four_axes --method bilinear --threads 3 --tile 256")
     options = parse(["--directories", "a", *words.split()])
-    assert options.noise == (1e-4,) and options.centre == (10.0, -20.0) and options.size == (100, 200)
+    assert options.noise == (1e-4,) and options.size == (100, 200)
+    assert options.centre == (10.0, -20.0)
     assert options.workers == 3 and options.regridding == "bilinear" and options.by_facet
     with pytest.raises(ConfigError, match="--directories"):
         parse([])
@@ -100,6 +101,9 @@ def test_images_that_cannot_be_averaged_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:30000])
     with pytest.raises(ImagingError, match="truncated"):
         mosaic(tmp_path, ("P0", "P1"))
+    with pytest.raises(DataError, match="covered by none"):
+        mosaic(tmp_path, centre=(180.0, 40.0), size=(50, 50))
+    assert not list(tmp_path.glob("mosaic*.fits"))
     (tmp_path / "mosaic-header.pickle").write_bytes(b"x")
     (tmp_path / "mosaic-header.txt").unlink(missing_ok=True)
     with pytest.raises(DataError, match="pickle may run any code"):

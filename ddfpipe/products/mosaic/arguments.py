@@ -92,7 +92,8 @@ def _add_grid(group) -> None:
 
 
 def _add_work(group) -> None:
-    group.add_argument("--method", metavar="M", help=f"{', '.join(METHODS)} (default: {METHODS[0]})")
+    group.add_argument("--method", metavar="M",
+                       help=f"{', '.join(METHODS)} (default: {METHODS[0]})")
     _flag(group, "exact", "the same as --method exact")
     _flag(group, "save", "keep reproject-<dir>.fits, weight-<dir>.fits, astroblank-<dir>.fits")
     _flag(group, "load", "take those up where they were made from the same files and options")

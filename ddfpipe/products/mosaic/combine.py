@@ -16,6 +16,7 @@ import numpy as np
 
 from ddfpipe import naming
 from ddfpipe.data.atomic import atomic_path
+from ddfpipe.errors import DataError
 from ddfpipe.imaging.convolve import ordered_map
 from ddfpipe.products.mosaic.finish import Summary, finish
 from ddfpipe.products.mosaic.header import coverage_header, mosaic_header, weights_header
@@ -77,6 +78,9 @@ def make_mosaic(options: MosaicOptions, folder: Path | str = ".",
         if outputs:
             # The first to be entered is the last to get its name: then all others are there.
             summary = finish(outputs, layout, options.tile, progress)
+            if not summary.cells.size:
+                raise DataError("the grid of the mosaic is covered by none of the images; check "
+                                "--centre, --size, --header, --load_layout.")
             made.figures.update(summary.figures())
             _side_products(outputs, products, summary, pointings, stack)
     if outputs:

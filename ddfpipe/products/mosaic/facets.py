@@ -85,8 +85,8 @@ def read_offsets(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     """
     table = read_facet_offsets(path)
     if table.size != count:
-        raise DataError(f"{path}: offsets of {table.size} facets, but the facet layout has {count}; "
-                        "measure the offsets of this image.")
+        raise DataError(f"{path}: offsets of {table.size} facets, but the facet layout has {count};"
+                        " measure the offsets of this image.")
     # A fit that was never made has an error of zero.
     good = table.clear & (table.peak_error > 0.0).all(axis=1)
     good &= np.isfinite(table.east) & np.isfinite(table.north)
@@ -99,9 +99,9 @@ def read_offsets(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def offsets_file(folder: Path, method: str) -> Path:
     """``<method>-facet_offsets.fits`` of a directory; DataError if it is not there."""
-    path = folder / naming.OFFSET_TABLES["offsets"].format(method)
+    path = folder / naming.offsets_file(method, "offsets")
     if not path.is_file():
-        others = sorted(p.name for p in folder.glob(path.name.replace(method, "*", 1)))
+        others = sorted(p.name for p in folder.glob(naming.offsets_file("*", "offsets")))
         there = f"; there is {', '.join(others)}: choose it with --offsets" if others else \
             "; run the pipeline with [offsets] method, or leave --apply_shift out"
         raise DataError(f"{path}: there is no such table of offsets{there}.")

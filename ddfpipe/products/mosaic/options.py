@@ -109,7 +109,7 @@ class MosaicOptions:
         for name in ("noise", "scale"):
             values = getattr(self, name)
             if values is not None and len(values) != count:
-                yield f"--{name} has {len(values)} values for {count} directories: give one for each"
+                yield f"--{name} has {len(values)} values for {count} directories: give each one"
             elif values is not None and not all(0.0 < v < float("inf") for v in values):
                 yield f"--{name}: all values must be above 0"
         if not 0.0 < self.beamcut < 1.0:

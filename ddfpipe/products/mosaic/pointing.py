@@ -150,25 +150,42 @@ def _file_state(path: Path) -> tuple[str, int, int]:
     return path.name, stat.st_size, stat.st_mtime_ns
 
 
-def image_names(options: MosaicOptions) -> list[tuple[str, str]]:
-    """(intrinsic, apparent) names of the images that a mosaic may be made of, the best first."""
+def image_names(folder: Path, options: MosaicOptions) -> list[tuple[str, str]]:
+    """(intrinsic, apparent) names of the images that a mosaic may be made of, the best first.
+
+    Raises DataError when a directory has Stokes V images of several observations.
+    """
     if options.do_wsclean:
-        return [("WSCLEAN_low-MFS-image-int.fits", "WSCLEAN_low-MFS-image.fits")]
+        return [naming.WSCLEAN_LOW]
     if options.do_stokesV:
-        root = "image_full_high_stokesV"
-        return [tuple(naming.image_product(root, kind) for kind in ("dirty_corr", "dirty"))]
-    root = naming.FINAL_IMAGE
+        return [_pair(_stokes_v_root(folder), "dirty_corr", "dirty")]
     if options.do_vlow or options.do_lowres:
-        root = "image_full_vlow_nocut_m" if options.do_vlow else naming.LOW_IMAGE
-    elif options.band is not None:
-        root += f"_Band{options.band}"
-    plain = tuple(naming.image_product(root, kind) for kind in ("int_restored", "app_restored"))
+        root = naming.VERY_LOW_IMAGE if options.do_vlow else naming.LOW_IMAGE
+        return [_pair(root, "int_restored", "app_restored")]
+    root = naming.FINAL_IMAGE if options.band is None else naming.band_image(options.band)
     if options.use_shifted:
-        root += "_shift"
-    faceted = f"{root}.int.facetRestored.fits", f"{root}.app.facetRestored.fits"
-    if options.use_shifted:
-        return [faceted]
-    return [plain, faceted] if options.band is not None else [plain]
+        return [_pair(naming.shifted_image(root), "int_facet_restored", "app_facet_restored")]
+    plain = _pair(root, "int_restored", "app_restored")
+    if options.band is None:
+        return [plain]
+    return [plain, _pair(root, "int_facet_restored", "app_facet_restored")]
+
+
+def _pair(root: str, intrinsic: str, apparent: str) -> tuple[str, str]:
+    return naming.image_product(root, intrinsic), naming.image_product(root, apparent)
+
+
+def _stokes_v_root(folder: Path) -> str:
+    """The Stokes V image of a directory: without the name of an observation, else the only one."""
+    suffix = naming.image_product("", "dirty_corr")
+    plain = naming.STOKES_V_IMAGE
+    found = sorted(folder.glob(naming.stokes_v_image("*") + suffix))
+    if (folder / (plain + suffix)).is_file() or not found:
+        return plain
+    if len(found) > 1:
+        raise DataError(f"{folder}: Stokes V images of {len(found)} observations; link the files of "
+                        f"the one to be used as {plain}{suffix} and so on.")
+    return found[0].name.removesuffix(suffix)
 
 
 def noise_box(options: MosaicOptions) -> int:
@@ -180,7 +197,7 @@ def noise_box(options: MosaicOptions) -> int:
 
 def find_images(folder: Path, options: MosaicOptions) -> tuple[Path, Path]:
     """Intrinsic and apparent image of a directory; DataError naming what is missing."""
-    choices = image_names(options)
+    choices = image_names(folder, options)
     for pair in choices:
         if all((folder / name).is_file() for name in pair):
             return folder / pair[0], folder / pair[1]
