@@ -8,12 +8,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from casacore import tables
 from engine_fields import (
-    CENTRE, Listener, make_engine, make_field, radec_of, sources_at, true_table, write_directions,
+    CENTRE, Listener, make_engine, make_field, make_job, radec_of, sources_at, true_table,
+    write_directions,
 )
 
 from ddfpipe.calibration.gains import GainTable
+from ddfpipe.config import Config
 from ddfpipe.data import solutions
 from ddfpipe.data.images import SkyGrid
 from ddfpipe.data.model import PixelModel, load_model, save_model
@@ -22,6 +25,8 @@ from ddfpipe.data.spectra import Spectra, read_pieces
 from ddfpipe.data.targets import Position, write_positions
 from ddfpipe.engines.base import GainChoice, SpectraJob, VisSelection
 from ddfpipe.naming import factors_file
+from ddfpipe.pipeline.dynspec import run
+from ddfpipe.pipeline.jobs import DynspecJob
 from ddfpipe.units import ARCSEC, DEGREE, SPEED_OF_LIGHT
 
 CELL, NPIX = 12.0, 1000
@@ -221,3 +226,36 @@ def test_spectra_see_the_data_as_images_do(observed):
     for one, two in zip(plain.pieces, double.pieces):
         good = (one.weight > 0)[None].repeat(2, axis=0)
         assert np.abs(two.flux[good] - 2 * one.flux[good]).max() < 2e-3
+
+
+def test_the_stage_finds_the_flare_in_its_own_image(observed):
+    """Image, choice of positions, spectra and files as in a run."""
+    engine = observed.engine
+    home = engine.workdir
+    job = make_job("final", observed.sets, 400, 30.0, uv_km=(0.05, 4.0), weights="spectrum",
+                   clusters=observed.clusters, major_cycles=2)
+    engine.image(job, Listener())
+    flare = observed.places[0]
+    (home / "targets.csv").write_text(f"{np.degrees(flare.ra)},{np.degrees(flare.dec)},flare\n")
+    context = SimpleNamespace(
+        engine=engine, monitor=Listener(), workdir=home, cache_dir=engine.cache_dir,
+        config=Config(), relative=lambda paths: tuple(str(p) for p in paths),
+    )
+    spectra = job_of(observed, "DynSpecs_L000007", model="final")
+    result = run(context, DynspecJob(spectra, "L000007", Path("targets.csv"), 0.8, 1.4))
+    assert result.figures["targets"] == 4 and result.figures["off_positions"] == 100
+    folder = home / "DynSpecs_L000007/TARGET"
+    assert len(list(folder.glob("*.fits"))) == len(list(folder.glob("*.png"))) == 4
+    assert (home / "DynSpecs_L000007.tgz").stat().st_size > 1000
+    with fits.open(folder / "flare.fits") as hdus:
+        flux, noise, header = hdus[0].data, hdus["NOISE"].data, hdus[0].header
+    good = np.isfinite(flux[0]).any(axis=0)
+    flux, noise = flux[:, :, good], noise[:, :, good]
+    on = np.zeros(flux.shape[1:], bool)
+    on[ON_FREQ, ON_TIME] = True
+    # the mean over the observation is in the model, so it is the rise that is known
+    rise = [np.nanmean(plane[on]) - np.nanmean(plane[~on]) for plane in flux]
+    assert rise == pytest.approx([FLUX, CIRCULAR], abs=0.1)
+    assert np.nanmin(flux[0][on] / noise[0][on]) > 10
+    assert header["FACET"] in ("S0", "S1", "S2") and header["NOFF"] == 100
+    assert not (engine.cache_dir / "DynSpecs_L000007").exists()
