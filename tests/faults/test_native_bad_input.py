@@ -212,7 +212,9 @@ OPTIONS = [
     ("file", "--inputmodel-skymodel=nowhere.sky", ["nowhere.sky", "does not exist"]),
     ("exitafter", "--control-exitafter=image_phas1", ["exitafter", "did you mean image_phase1"]),
     ("redofrom", "--control-redofrom=DDS9", ["redofrom", "there is no 'DDS9'"]),
-    ("unavailable", "--offsets-method=panstarrs", ["[offsets] method", "not available in this version"]),
+    ("unavailable", "--control-write_columns=['SCALED_DATA']",
+     ["[control] write_columns", "not available in this version"]),
+    ("catalogue", "--offsets-method=panstars", ["[offsets] method", "panstars", "pslocal"]),
 ]
 
 

@@ -63,8 +63,8 @@ def test_bad_data_are_refused_before_anything_is_computed(folder):
 
 
 def test_what_this_version_cannot_do_is_refused(folder):
-    code, _, err = call(folder, "plan", "my.cfg", "--offsets-method=panstarrs")
-    assert code == 1 and "[offsets] method" in err
+    code, _, err = call(folder, "plan", "my.cfg", "--control-write_columns=['SCALED_DATA']")
+    assert code == 1 and "[control] write_columns" in err
 
 
 def test_the_script_answers_at_once(folder):
