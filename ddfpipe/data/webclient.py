@@ -24,12 +24,13 @@ class Transient(Exception):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections, but shows a token to nobody but the host that it was meant for."""
+    """Follows redirections, but shows a token to nobody but the host that it was meant for, and
+    not unencrypted."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any,
                          newurl: str) -> Any:
         new = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if new is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+        if new is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
             new.remove_header("Authorization")
         return new
 

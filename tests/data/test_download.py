@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import urllib.request
 import zlib
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ddfpipe.data.checksums import (
     Checksum, from_digest_header, parse_checksum, read_checksums,
 )
 from ddfpipe.data.download import Manner, download_all, fetch, part_of
-from ddfpipe.data.webclient import Client
+from ddfpipe.data.webclient import Client, _Redirects
 from ddfpipe.data.webindex import Remote, parse_index, read_token, read_url_list
 from ddfpipe.errors import ConfigError, DataError, ResourceError, StopRequested
 
@@ -164,6 +165,15 @@ def test_a_token_is_not_shown_to_other_hosts(site, tmp_path):
         server.server_close()
     assert site.requests[-1][3] == f"Bearer {TOKEN}" and other.requests[-1][3] is None
     assert (tmp_path / "x.tar").read_bytes() == BYTES
+
+
+@pytest.mark.parametrize("new, shown", [
+    ("https://h/y", True), ("http://h/y", False), ("https://h:8443/y", False),
+])
+def test_a_token_stays_with_its_host_and_scheme(new, shown):
+    request = urllib.request.Request("https://h/x", headers={"Authorization": "Bearer t"})
+    followed = _Redirects().redirect_request(request, None, 302, "Found", {}, new)
+    assert followed.has_header("Authorization") == shown
 
 
 def test_what_fails_does_not_hinder_the_others(site, tmp_path):
