@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from casacore.tables import table
 from engine_fields import Listener, fit_source, make_engine, make_field, make_job, sources_at
 
 from ddfpipe.data.cubes import read_planes
 from ddfpipe.data.images import read_image
-from ddfpipe.errors import ImagingError
+from ddfpipe.errors import DataError, ImagingError
 from ddfpipe.naming import image_product
 
 OFFSETS, FLUXES = [(0.3, 0.2), (-0.4, 0.35), (0.1, -0.5)], [2.0, 1.0, 0.6]
@@ -115,14 +119,14 @@ def test_evenly_spaced_channels_are_a_linear_axis(field, tmp_path):
                    cubes=("dirty",))
     engine.image(job, Listener())
     path = tmp_path / image_product("chan", "cube_dirty")
-    table, header = read_planes(path), fits.getheader(path)
+    planes, header = read_planes(path), fits.getheader(path)
     cache = next((tmp_path / "cache").glob("*.ddfvis"))
     with np.load(cache / "axes.npz") as axes:
-        np.testing.assert_allclose(table["FREQ"], axes["freq"])
-        np.testing.assert_allclose(table["WIDTH"], axes["chan_width"])
+        np.testing.assert_allclose(planes["FREQ"], axes["freq"])
+        np.testing.assert_allclose(planes["WIDTH"], axes["chan_width"])
     linear = header["CRVAL4"] + np.arange(2) * header["CDELT4"]
-    np.testing.assert_allclose(linear, table["FREQ"], rtol=1e-12)
-    assert np.all(table["NOISE_I"] > 0) and np.all(table["WEIGHT"] > 0)
+    np.testing.assert_allclose(linear, planes["FREQ"], rtol=1e-12)
+    assert np.all(planes["NOISE_I"] > 0) and np.all(planes["WEIGHT"] > 0)
 
 
 def test_few_bands_at_a_time_give_the_same_cube(field, tmp_path):
@@ -135,6 +139,46 @@ def test_few_bands_at_a_time_give_the_same_cube(field, tmp_path):
         engine.image(job, Listener())
         planes.append(cube(tmp_path / str(number), "dirty_corr", "all").cube())
     np.testing.assert_allclose(planes[1], planes[0], atol=1e-5 * np.nanmax(planes[0]))
+
+
+def test_a_channel_without_data_is_a_blank_plane(field, tmp_path):
+    ms = tmp_path / field[0].ms[0].name
+    shutil.copytree(field[0].ms[0], ms)
+    with table(str(ms), readonly=False, ack=False) as main:
+        flags = main.getcol("FLAG")
+        flags[:, 1] = True
+        main.putcol("FLAG", flags)
+    job = make_job("gap", (ms,), NPIX, CELL, major_cycles=0, band_mode="channel",
+                   cubes=("dirty", "dirty_corr"))
+    make_engine(tmp_path / "work", 2).image(job, Listener())
+    planes = read_planes(tmp_path / "work" / image_product("gap", "cube_dirty_corr"))
+    assert planes["WEIGHT"][1] == 0 < planes["WEIGHT"][0] and np.isnan(planes["NOISE_I"][1])
+    assert np.all(np.diff(planes["FREQ"]) > 1e5)
+    for kind in job.cubes:
+        image = cube(tmp_path / "work", kind, "gap")
+        assert np.isnan(image.plane(1)).all() and np.isfinite(image.plane(0)).any()
+
+
+@pytest.mark.parametrize("mhz, label", [((0.0, 140.0), 130.0), ((140.0, 1e6), 160.0)])
+def test_an_image_of_a_band_has_the_fluxes_of_its_frequency(field, cleaned, mhz, label):
+    job = make_job("one", field[0], NPIX, CELL, major_cycles=0, start_model="steep",
+                   header_mhz=label)
+    job = dataclasses.replace(job, vis=dataclasses.replace(job.vis, mhz=mhz))
+    make_engine(cleaned, 2, beam_model="array_factor").image(job, Listener())
+    image = read_image(cleaned / image_product("one", "int_restored"))
+    assert image.header["CRVAL4"] == image.header["RESTFRQ"] == label * 1e6
+    mean = image.header["MEANFREQ"]
+    assert mhz[0] < mean / 1e6 < mhz[1]
+    for source in field[1]:
+        true = source.flux * (mean / source.ref_freq) ** -0.8
+        assert fit_source(image, source.ra, source.dec).flux == pytest.approx(true, rel=0.02)
+
+
+def test_a_band_without_data_is_refused(field, tmp_path):
+    job = make_job("none", field[0], NPIX, CELL, major_cycles=0)
+    job = dataclasses.replace(job, vis=dataclasses.replace(job.vis, mhz=(130.0, 131.0)))
+    with pytest.raises(DataError, match="centralfreqs"):
+        make_engine(tmp_path).image(job, Listener())
 
 
 def test_a_kind_that_does_not_exist_is_refused(field, tmp_path):
