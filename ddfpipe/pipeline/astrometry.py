@@ -149,7 +149,8 @@ def offsets(context: Context, job: OffsetsJob) -> StageResult:
     )
     made = measured.write(home, job.label, used=home / offset_sources(job.image, "used"),
                           correct=job.correct)
-    measured.draw(home, job.label, home / naming.preview_name(offsets_file(job.label, "offsets")))
+    made += measured.draw(home, job.label,
+                          home / naming.preview_name(offsets_file(job.label, "offsets")))
     return StageResult(measured.figures(), context.relative(made))
 
 

@@ -4,8 +4,8 @@
 
 prints, for numbers of sources a facet, the errors of the classic fit (Gaussian plus elliptical
 background on histograms of all separations within 60 arcsec, -40 to 40 arcsec in 150 bins, each
-axis by itself; by least squares and by Poisson likelihood) and of the likelihood in use, and for the
-latter the rms of (found - true) / error.
+axis by itself; by least squares and by Poisson likelihood) and of the likelihood in use, and for
+the latter the rms of (found - true) / error.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def classic(values: np.ndarray) -> tuple[float, float]:
 
 def main(fields: int = 4) -> None:
     print("                |      rms error an axis (arcsec)     |   errors above 0.5 arcsec   |")
-    print("sources   tails | least squares  Poisson  likelihood  | squares  Poisson likelihood | pulls")
+    print("sources   tails | least squares  Poisson  likelihood  | squares  Poisson likelihood |"
+          " pulls")
     for sources in (10, 20, 40, 80, 160):
         for tails in (0.0, 0.15):
             old, new, pulls = [], [], []

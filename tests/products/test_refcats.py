@@ -186,10 +186,11 @@ def test_what_has_come_is_not_fetched_again(server, sky, tmp_path):
 
 
 def test_without_a_network(tmp_path):
-    with pytest.raises(StageFailed, match="panstarrs is not complete: the server cannot be reached"):
+    with pytest.raises(StageFailed, match="panstarrs is not complete: .* cannot be reached"):
         refcats.fetch_catalogue("panstarrs", GRID, tmp_path, Monitor(), tries=2,
                                 server="http://127.0.0.1:9", sleep=lambda s: None)
-    assert not refcats.reachable("http://127.0.0.1:9") and not refcats.reachable("http://no.invalid")
+    assert not refcats.reachable("http://127.0.0.1:9")
+    assert not refcats.reachable("http://no.invalid")
 
 
 def test_a_server_is_reachable(server):

@@ -2,10 +2,10 @@
 
 First every facet is fitted alone.  Those with a clear peak tell how offsets scatter over the field
 (mean and width), how often sources have counterparts and how far these scatter; with what the
-others tell as prior, each facet is fitted again.  A facet with many counterparts is not changed by the prior; one
-without enough of them gets the field's mean, with the field's scatter as its error, instead of
-whichever peak the noise made highest (empirical Bayes; Efron & Morris 1975, J. Am. Stat. Assoc.
-70, 311).
+others tell as prior, each facet is fitted again.  A facet with many counterparts is not changed by
+the prior; one without enough of them gets the field's mean, with the field's scatter as its error,
+instead of whichever peak the noise made highest (empirical Bayes; Efron & Morris 1975, J. Am. Stat.
+Assoc. 70, 311).
 """
 
 from __future__ import annotations

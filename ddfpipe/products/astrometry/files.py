@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,11 +196,3 @@ def _stokes(image: FitsImage) -> str:
             step = round(header.get(f"CDELT{axis}", 1.0)) or 1
             return "".join(names.get(first + k * step, "I") for k in range(count))
     return "I"
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """The facts and fits that `write_state` wrote; DataError for a damaged file."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable state of a measurement ({error}).") from error

@@ -17,6 +17,8 @@ from ddfpipe.units import ARCSEC, DEGREE
 WINDOW, EDGES = 6.0, np.linspace(-40.0, 40.0, 151)
 """Half width in arcsec of the map of separations; bins of the histograms beside it."""
 
+ARROW = {"arrowstyle": "->", "shrinkA": 0.0, "shrinkB": 0.0}
+
 
 def _figure(width: float, height: float):
     # The object interface needs no display and leaves the user's matplotlib alone.
@@ -40,7 +42,8 @@ def draw_overview(paths: Sequence[Path], measured: Measurement, outlines: Sequen
     offsets = measured.offsets
     size = np.hypot(offsets.east, offsets.north)
     largest = float(np.max(size[offsets.clear], initial=0.1 * ARCSEC))
-    scale = 0.06 * grid.nx * grid.cell / largest
+    # The longest arrow spans a third of a usual facet.
+    scale = 0.35 * grid.nx * grid.cell / np.sqrt(offsets.size) / largest
     for number, outline in enumerate(outlines):
         polygon = np.vstack([outline.polygon, outline.polygon[:1]])
         east, north = (v / DEGREE for v in grid.lm_of(*polygon.T))
@@ -51,7 +54,7 @@ def draw_overview(paths: Sequence[Path], measured: Measurement, outlines: Sequen
         error = offsets.total_error[number] * scale / DEGREE
         axes.annotate("", (x + offsets.east[number] * scale / DEGREE,
                            y + offsets.north[number] * scale / DEGREE), (x, y),
-                      arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.2})
+                      arrowprops={"color": colour, "linewidth": 1.2, **ARROW})
         if error < 0.2 * grid.nx * grid.cell / DEGREE:
             axes.add_patch(_circle(x, y, error, colour))
     _draw_key(axes, grid, largest, scale)
@@ -75,7 +78,7 @@ def _draw_key(axes, grid: SkyGrid, largest: float, scale: float) -> None:
     length = 10.0 ** np.floor(np.log10(largest / ARCSEC))
     x, y = -0.5 * half, -1.08 * half
     axes.annotate("", (x - length * ARCSEC * scale / DEGREE, y), (x, y),
-                  arrowprops={"arrowstyle": "->", "color": "tab:green"})
+                  arrowprops={"color": "tab:green", **ARROW})
     axes.text(x + 0.02 * half, y, f"{length:g} arcsec", ha="right", va="center", fontsize=8,
               color="tab:green")
     axes.set_xlim(1.03 * half, -1.03 * half)

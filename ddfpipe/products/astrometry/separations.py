@@ -23,7 +23,8 @@ LEAST_EXPECTED = 8.0
 class Separations:
     """Everything within REACH of the sources.
 
-    east, north: (n,) source minus reference along the image's axes, arcsec.  source: (n,) index, ascending.
+    east, north: (n,) source minus reference along the image's axes, arcsec.  source: (n,) index,
+    ascending.
     facet: (sources,) facet of each source, -1 for none.  error: (sources,) arcsec on one axis.
     covered: (sources,) whether the reference catalogue covers the place of the source.
     """

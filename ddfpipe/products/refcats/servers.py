@@ -32,7 +32,10 @@ class BadAnswer(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A catalogue's server.  kind: "mast", "tap" or "tiles"; table, ra, dec: names at the server."""
+    """A catalogue's server.
+
+    kind: "mast", "tap" or "tiles"; table, ra, dec: names at the server.
+    """
 
     address: str
     kind: str
