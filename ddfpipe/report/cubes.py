@@ -40,7 +40,8 @@ def draw_cube(cube: Path, png: Path) -> None:
     sky.set_ylabel("offset to the north (deg)")
     sky.set_title(f"Stokes {last}, {table['FREQ'][band] / MHZ:.3f} MHz", fontsize=9)
     for name, values in noise.items():
-        spectrum.plot(table["FREQ"] / MHZ, 1e3 * values, ".-", linewidth=0.6, label=f"Stokes {name}")
+        label = f"Stokes {name}"
+        spectrum.plot(table["FREQ"] / MHZ, 1e3 * values, ".-", linewidth=0.6, label=label)
     spectrum.set_xlabel("frequency (MHz)")
     spectrum.set_ylabel("noise of the plane (mJy/beam)")
     spectrum.set_ylim(bottom=0.0)

@@ -239,11 +239,12 @@ INFOS = [info("L1_a.ms", [120.0, 120.2]), info("L1_b.ms", [140.0, 140.2])]
 
 
 def test_an_empty_band_is_told_before_the_run():
-    config = configuration(control__spectral_restored=True, image__centralfreqs=(121.0, 141.0, 160.0))
+    bands = dict(image__centralfreqs=(121.0, 141.0, 160.0))
+    config = configuration(control__spectral_restored=True, **bands)
     [problem] = problems(config, INFOS, 1 << 30)
     assert problem.fatal and "nearest to 160 MHz" in problem.text
     assert "between 120.1 and 140.1 MHz" in problem.text
-    assert problems(configuration(image__centralfreqs=(121.0, 141.0, 160.0)), INFOS, 1 << 30) == []
+    assert problems(configuration(**bands), INFOS, 1 << 30) == []
 
 
 def test_observations_of_one_name_are_told():
