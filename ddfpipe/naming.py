@@ -298,6 +298,12 @@ def factors_file(root: str, observation: str) -> str:
     return f"{root}_{observation}_factors.json"
 
 
+def parse_factors_file(path: str | Path, root: str) -> str | None:
+    """The observation that a file of factors belongs to; None if it is not one of `root`."""
+    match = re.match(rf"^{re.escape(root)}_(.+)_factors\.json$", Path(path).name)
+    return match[1] if match else None
+
+
 def bootstrap_image(observation: str) -> str:
     """Root of the image cube of an observation that its flux scale is measured on."""
     return f"image_bootstrap_{observation}"

@@ -116,21 +116,10 @@ def test_examples_are_valid(work, catalogues, name):
     assert f"{name}:" in result.stdout, "the source of each value is told"
 
 
-def without_cfg(folder: Path) -> Path:
-    """The file of examples/README.md that switches off what this version cannot do."""
-    block = re.search(r"(?m)^    # without\.cfg.*\n(?:    .*\n)+",
-                      (ROOT / "examples/README.md").read_text())
-    path = folder / "without.cfg"
-    path.write_text(re.sub(r"(?m)^    ", "", block.group(0)))
-    return path
-
-
 @pytest.mark.parametrize("name", WHOLE_POINTINGS)
 def test_whole_pointings_can_be_planned_as_described(work, catalogues, name):
     example = str(ROOT / "examples" / name)
-    refused = call(work, "pipeline.py", "plan", example, DDF_PIPELINE_CATALOGS=catalogues)
-    assert refused.returncode == 1 and "not available in this version" in refused.stderr
-    result = call(work, "pipeline.py", "plan", example, str(without_cfg(work)),
-                  DDF_PIPELINE_CATALOGS=catalogues)
+    result = call(work, "pipeline.py", "plan", example, DDF_PIPELINE_CATALOGS=catalogues)
     assert result.returncode == 0, result.stderr
+    assert "bootstrap_mean" in result.stdout
     assert "image_full_low" in result.stdout and "DDS3_full_slow" in result.stdout

@@ -2,7 +2,6 @@
 
 from .describe import describe_options, options_markdown
 from .export import dump, effective, flat_name
-from .features import unavailable
 from .load import load_config, read_files
 from .machine import available_memory, cpu_count
 from .model import SECTIONS, Config, all_options
@@ -20,5 +19,4 @@ __all__ = [
     "load_config",
     "options_markdown",
     "read_files",
-    "unavailable",
 ]

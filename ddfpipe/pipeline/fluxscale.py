@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ddfpipe.errors import DdfpipeError, StageFailed, StopRequested
 from ddfpipe.naming import (
     BOOTSTRAP_SUFFIXES, FLUX_SCALE, bootstrap_image, bootstrap_product, catalogue_product,
-    factors_file, preview_name,
+    factors_file, parse_factors_file, preview_name,
 )
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.jobs import FluxScaleJob, MeanImageJob
@@ -62,6 +62,19 @@ def scale_files(home: Path, observation: str) -> dict[str, Path]:
     files["catalogue"] = home / catalogue_product(bootstrap_image(observation), "catalogue")
     files["factors"] = home / factors_file(FLUX_SCALE, observation)
     return files
+
+
+def scaled_observations(home: Path) -> list[str]:
+    """Observations whose factors lie in a folder.  Raises DataError if there are none."""
+    from ddfpipe.errors import DataError
+
+    names = [name for path in sorted(home.glob(factors_file(FLUX_SCALE, "*")))
+             if (name := parse_factors_file(path, FLUX_SCALE))]
+    if not names:
+        raise DataError(f"{home.absolute()}: no flux-scale factors "
+                        f"({factors_file(FLUX_SCALE, '<observation>')}) lie here; was the "
+                        "pipeline run with [control] bootstrap=True?")
+    return names
 
 
 def references_of(job: FluxScaleJob, home: Path = Path()) -> "list[Reference]":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddfpipe.engines.base import ImageJob
-from ddfpipe.errors import ConfigError, DataError, NoFullList, StopRequested
+from ddfpipe.errors import DataError, NoFullList, StopRequested
 from ddfpipe.log import StageLog
 from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
 from ddfpipe.pipeline import astrometry, fluxscale
@@ -73,7 +73,7 @@ def execute(command: str, words: Sequence[str], stop: StopFlag | None = None) ->
 
     Raises the errors of ddfpipe; their classes know the exit code.
     """
-    from ddfpipe.config import load_config, unavailable
+    from ddfpipe.config import load_config
 
     warnings: list[str] = []
     config = load_config(words, warnings=warnings, check=command == "run")
@@ -82,9 +82,6 @@ def execute(command: str, words: Sequence[str], stop: StopFlag | None = None) ->
     if command == "status":
         print(show_status(open_field(config, Path.cwd(), need_lists=False)))
         return 0
-    missing = unavailable(config)
-    if missing:
-        raise ConfigError("; ".join(missing))
     if command == "plan" or config.control.dryrun:
         print(show_plan(open_field(config, Path.cwd(), need_lists=command == "run")))
         return 0

@@ -12,7 +12,6 @@ from ddfpipe.config import (
     effective,
     load_config,
     options_markdown,
-    unavailable,
 )
 from ddfpipe.config.machine import cpu_count
 from ddfpipe.config.option import default_of, options_of
@@ -23,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = {
     "machine.engine", "machine.memory_limit_gb", "data.drop_international", "image.beam_model",
     "image.nband", "control.strategy", "control.write_columns", "inputmodel.skymodel",
-    "control.redo_DI_model", "control.polcubes_stokes", "spectra.catalogue", "spectra.radius",
+    "bootstrap.min_sources", "bootstrap.on_failure", "control.redo_DI_model", "control.polcubes_stokes", "spectra.catalogue", "spectra.radius",
 }
 FLAT = [(s, n, *kind_default) for s, o in REFERENCE.items() for n, kind_default in o.items()]
 
@@ -129,20 +128,6 @@ def test_stale_configurations_say_why(name, expected, field_folder):
         assert any(f" {option.lower()} of" in line for line in warnings), option
 
 
-def test_what_is_not_available_is_named(field_folder):
-    path = field_folder / "x.cfg"
-    path.write_text(config_text([{"control": {"bootstrap": "1"}}]))
-    lines = unavailable(load_config([str(path)]))
-    named = ("bootstrap",)
-    for option in named:
-        assert sum(f"] {option} (" in line for line in lines) == 1, option
-    assert len(lines) == len(named)
-    assert unavailable(load_config(["--data-mslist=m"])) == []
-    columns = ["--data-mslist=m", "--control-write_columns=['DD_PREDICT','SCALED_DATA']"]
-    [line] = unavailable(load_config(columns))
-    assert "write_columns=SCALED_DATA" in line and "not available" in line
-
-
 def test_flat_names_are_those_of_the_reference():
     flat = effective(load_config(["--data-mslist=m", "--solutions-robust=-0.3"]))
     clashes = {"image_uvmin", "solutions_uvmin", "image_robust", "solutions_robust"}
@@ -158,8 +143,6 @@ def test_examples_load_without_warnings(name, field_folder):
     cfg = load_config([str(ROOT / "examples" / name)], warnings=warnings)
     assert warnings == []
     assert cfg.data.full_mslist == "big-mslist.txt"
-    if name == "example.cfg":
-        assert unavailable(cfg) == []
 
 
 def test_example_tier1_jul2018_is_the_recipe(field_folder):

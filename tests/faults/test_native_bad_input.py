@@ -212,8 +212,10 @@ OPTIONS = [
     ("file", "--inputmodel-skymodel=nowhere.sky", ["nowhere.sky", "does not exist"]),
     ("exitafter", "--control-exitafter=image_phas1", ["exitafter", "did you mean image_phase1"]),
     ("redofrom", "--control-redofrom=DDS9", ["redofrom", "there is no 'DDS9'"]),
-    ("unavailable", "--control-write_columns=['SCALED_DATA']",
-     ["[control] write_columns", "not available in this version"]),
+    ("unavailable", "--machine-engine=wsclean",
+     ["[machine] engine", "not available in this version"]),
+    ("no factors", "--control-write_columns=['SCALED_DATA']",
+     ["[control] write_columns", "switch [control] bootstrap on"]),
     ("catalogue", "--offsets-method=panstars", ["[offsets] method", "panstars", "pslocal"]),
 ]
 

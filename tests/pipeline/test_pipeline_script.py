@@ -63,8 +63,8 @@ def test_bad_data_are_refused_before_anything_is_computed(folder):
 
 
 def test_what_this_version_cannot_do_is_refused(folder):
-    code, _, err = call(folder, "plan", "my.cfg", "--control-write_columns=['SCALED_DATA']")
-    assert code == 1 and "[control] write_columns" in err
+    code, _, err = call(folder, "my.cfg", "--machine-engine=wsclean")
+    assert code == 1 and "[machine] engine" in err and "not available" in err
 
 
 def test_the_script_answers_at_once(folder):

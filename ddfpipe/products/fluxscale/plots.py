@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddfpipe.data.scales import FactorTable, load_factors
+from ddfpipe.errors import DataError
 from ddfpipe.products.fluxscale.fit import REFERENCE_HZ
 from ddfpipe.products.fluxscale.spectra import SourceSpectra, read_crossmatch
 
 HISTOGRAM_BINS = 10
 
 
-def load_scale(files: Mapping[str, Path]) -> tuple[FactorTable, SourceSpectra | None]:
-    """Factors, and the sources behind them: those of the last fit (None if there was none).
+def load_scale(files: Mapping[str, Path],
+               fit: int = 2) -> tuple[FactorTable, SourceSpectra | None]:
+    """Factors of the first or second fit, and the sources behind them (None if not scaled).
 
-    files: of "factors", "crossmatch_1" and "crossmatch_2".  Raises DataError.
+    files: by kind, see `ddfpipe.products.fluxscale.run.measure_scale`.  Raises DataError.
     """
     table = load_factors(files["factors"])
-    for kind in ("crossmatch_2", "crossmatch_1"):
-        if files[kind].exists():
-            return table, read_crossmatch(files[kind])
-    return table, None
+    if not table.scaled:
+        return table, None
+    spectra = read_crossmatch(files[f"crossmatch_{fit}"])
+    if fit == 1:
+        try:
+            rows = np.load(files["results_1"])[np.argsort(spectra.channels)]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{files['results_1']}: the first fit cannot be read ({error}); run "
+                            "the bootstrap again") from error
+        factor, low, high = (tuple(map(float, column)) for column in rows.T)
+        error = tuple((b - a) / 2 for a, b in zip(low, high))
+        index = power_laws(replace(table, factor=factor), spectra)[2]
+        table = replace(
+            table, factor=factor, low=low, high=high, error=error, sources=spectra.size, note="",
+            spectral_index=float(index.mean()),
+            spectral_index_error=float(index.std(ddof=1) / np.sqrt(index.size)),
+        )
+    return table, spectra
 
 
 def power_laws(table: FactorTable, spectra: SourceSpectra):
@@ -90,14 +107,14 @@ def _indices(axes: Any, index: np.ndarray) -> None:
     axes.set_ylabel("sources")
 
 
-def draw_scale(files: Mapping[str, Path], png: Path) -> Path:
+def draw_scale(files: Mapping[str, Path], png: Path, fit: int = 2) -> Path:
     """Write the picture of a flux scale as PNG.  Raises DataError, OSError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from ddfpipe.data.atomic import atomic_path
 
-    table, spectra = load_scale(files)
+    table, spectra = load_scale(files, fit)
     figure = Figure(figsize=(14 if spectra is not None else 5, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     scale_figure(table, spectra, figure)
@@ -105,3 +122,12 @@ def draw_scale(files: Mapping[str, Path], png: Path) -> Path:
     with atomic_path(png) as part:
         figure.savefig(part, dpi=110, format="png", metadata={"Software": None})
     return png
+
+
+def show_scale(files: Mapping[str, Path], fit: int = 2) -> None:
+    """The same in a window; returns when that is closed.  Raises DataError."""
+    from matplotlib import pyplot
+
+    table, spectra = load_scale(files, fit)
+    scale_figure(table, spectra, pyplot.figure(figsize=(14, 4.2), layout="constrained"))
+    pyplot.show()
