@@ -120,11 +120,11 @@ class _Cycle:
 
     def run(self, progress) -> CleanResult:
         opt = self.options
+        self.level = self._levels(self._survey()[2])
         if self.points is not None:
             self.points.refine()
         first_peak = self._survey()[2]
-        threshold = max(opt.threshold, opt.rms_factor * self.noise, opt.peak_factor * first_peak,
-                        opt.cycle_factor * self.sidelobe * first_peak)
+        threshold = self.level = self._levels(first_peak)
         if first_peak < threshold or first_peak == 0.0:
             reason, peak = "nothing to clean", first_peak
         else:
@@ -135,10 +135,16 @@ class _Cycle:
             self._loop(level, _FINAL_ROUNDS, progress)
             self.scales = whole
         if self.points is not None:
-            self.points.finish(level)
+            self.points.finish()
         points = self.points.points if self.points else Points.none(self.weight.size)
         return CleanResult(self.model, points, self.residual, self.n_components, self.n_rounds, reason,
                            threshold, first_peak, peak, self.noise, self.sidelobe, self.scale_flux)
+
+    def _levels(self, peak: float) -> float:
+        """The largest of the four levels, for a first peak."""
+        opt = self.options
+        return max(opt.threshold, opt.rms_factor * self.noise, opt.peak_factor * peak,
+                   opt.cycle_factor * self.sidelobe * peak)
 
     def _loop(self, level: float, max_rounds: int, progress) -> tuple[str, float]:
         """Rounds until `level` is reached; (why it ended, best score left)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ddfpipe.imaging.convolve import split
 from ddfpipe.imaging.footprint import HALF, spread
@@ -20,6 +21,12 @@ noise allowed for.  A Gaussian of 0.3 beams leaves 0.03."""
 
 PEAK_SIGMA, RING_SIGMA = 3.5, 1.5
 """The same in units of the noise."""
+
+AGAIN = 0.9
+"""What a point may leave in place of pixels, in units of the level that is cleaned to."""
+
+LEAST_CHANGE = 0.05
+"""Smaller changes of a point, in units of the noise, are not worth a correction of the residual."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +55,31 @@ class PointCycle:
         )
 
     def refine(self) -> None:
-        """Fit all points anew to what is there now."""
+        """Fit all points anew to what is there now, and to what pixels about them hold."""
         if self.points.size and self.fitter.usable:
-            self._try(*self._known())
+            self._try(*self._known(), alone=False)
 
-    def finish(self, level: float) -> None:
+    def finish(self) -> None:
         """A last look at all points and at all pixels that hold flux."""
         if not self.fitter.usable:
             return
         for _ in range(2):
             index = np.flatnonzero(self._total_anywhere())
             rows, cols = np.divmod(index, self.cycle.mask.shape[1])
-            self._search(rows, cols)
+            self._search(rows, cols, np.arange(self.points.size), alone=False)
 
     def harvest(self, pixels, where: np.ndarray) -> Change | None:
         """Look at the pixels of a round's components."""
         if not self.fitter.usable:
             return None
         where = np.unique(where)
-        return self._search(pixels.rows[where], pixels.cols[where])
+        rows, cols = pixels.rows[where], pixels.cols[where]
+        near = np.zeros(0, np.int64)
+        if self.points.size:
+            place = np.stack([self.points.y, self.points.x], axis=1)
+            touched = cKDTree(np.stack([rows, cols], axis=1))
+            near = np.flatnonzero(touched.query(place)[0] <= self.fitter.lobe)
+        return self._search(rows, cols, near)
 
     def undo(self, change: Change) -> None:
         """Take a search back."""
@@ -102,27 +115,31 @@ class PointCycle:
         points = self.points
         return points.y, points.x, points.flux, np.arange(points.size)
 
-    def _search(self, rows, cols) -> Change | None:
-        """Try points at pixels that hold flux, and again at those that are there."""
+    def _search(self, rows, cols, near, alone: bool = True) -> Change | None:
+        """Try points at pixels that hold flux, and those that are there again, listed in `near`."""
         flux = self.cycle.weight @ self._flux_at(rows, cols)
         some = flux > 0
         rows, cols, flux = rows[some], cols[some], flux[some]
-        known = self.points
+        known = self.points.select(near)
         y, x = np.append(known.y, rows), np.append(known.x, cols)
-        number = np.append(np.arange(known.size), np.full(rows.size, -1))
+        number = np.append(near, np.full(rows.size, -1))
         importance = np.append(self.cycle.weight @ known.flux, flux)
         if y.size == 0:
             return None
         chosen = spaced(y, x, importance, self.fitter.lobe)
-        there = np.zeros((flux.size and self.cycle.weight.size or known.flux.shape[0], chosen.size))
+        there = np.zeros((self.cycle.weight.size, chosen.size))
         own = number[chosen] >= 0
-        there[:, own] = known.flux[:, number[chosen][own]]
-        return self._try(y[chosen], x[chosen], there, number[chosen])
+        there[:, own] = self.points.flux[:, number[chosen][own]]
+        return self._try(y[chosen], x[chosen], there, number[chosen], alone)
 
     # -- trial -----------------------------------------------------------------------------------
 
-    def _try(self, y, x, flux, number) -> Change | None:
-        """Fit candidates, keep the good ones; number (n,): which point each is, -1 a new one."""
+    def _try(self, y, x, flux, number, alone: bool = True) -> Change | None:
+        """Fit candidates, keep the good ones.
+
+        number (n,): which point each is, -1 a new one.  alone: points that are there leave the
+        pixels about them as they are.
+        """
         cycle, fitter = self.cycle, self.fitter
         inside = self._allowed(y, x)
         y, x, flux, number = y[inside], x[inside], flux[:, inside], number[inside]
@@ -130,17 +147,17 @@ class PointCycle:
             return None
         noise = self._noise()
         fit = fitter.fit(cycle.residual, cycle.model, cycle.start_model, y, x, flux, cycle.threads)
-        good = self._good(fit, noise)
-        alone = ~good & (number >= 0)
+        good = self._good(fit, number, noise)
+        alone = (number >= 0) & (alone | ~good)
         if alone.any():
-            # Not a point alone: pixels about it stay, and it follows what is left.
+            # Pixels about it stay, and it follows what is left.
             empty = np.zeros((flux.shape[0], 1, 1), np.float32)
             empty = np.broadcast_to(empty, cycle.model.shape)
             again = fitter.fit(cycle.residual, empty, None, y[alone], x[alone], flux[:, alone],
                                cycle.threads)
             fit[alone] = again
             good[alone] = (again[:, 0] > 0) & (again[:, 3] < again[:, 5])
-        good &= self._allowed(fit[:, 1], fit[:, 2])
+        good &= self._allowed(fit[:, 1], fit[:, 2]) & self._news(fit, y, x, flux, number, noise)
         if not good.any():
             return None
         return self._replace(fit[good], y[good], x[good], flux[:, good], number[good],
@@ -161,14 +178,26 @@ class PointCycle:
         rows, cols = np.where(ok, rows, 0), np.where(ok, cols, 0)
         return ok & (self.cycle.mask[rows, cols] != 0) & (self.cycle.facet_map[rows, cols] >= 0)
 
-    def _good(self, fit: np.ndarray, noise: float) -> np.ndarray:
-        """Whether candidates are points, by what they leave."""
+    def _good(self, fit: np.ndarray, number: np.ndarray, noise: float) -> np.ndarray:
+        """Whether candidates are points, by what they leave.
+
+        Pixels about a point that is there already describe what the point does not, such as errors
+        of the PSF.  They go only where nothing is lost that would be cleaned again.
+        """
         found, worst, ring, before = fit[:, 0] > 0, fit[:, 3], np.abs(fit[:, 4]), fit[:, 5]
         flux = fit[:, 6:] @ self.cycle.weight
         peak = np.minimum(np.maximum(PEAK_LEFT * flux, PEAK_SIGMA * noise), MOST_LEFT * flux)
         mean = np.minimum(np.maximum(RING_LEFT * flux, RING_SIGMA * noise), MOST_LEFT * flux)
-        better = worst <= np.maximum(before, PEAK_SIGMA * noise)
+        again = min(PEAK_SIGMA * noise, AGAIN * self.cycle.level)
+        better = worst <= np.maximum(before, np.where(number < 0, PEAK_SIGMA * noise, again))
         return found & (flux > LEAST_SIGMA * noise) & (worst < peak) & (ring < mean) & better
+
+    def _news(self, fit, y, x, flux, number, noise) -> np.ndarray:
+        """Whether fits change what is there by anything that could be seen."""
+        weight, lobe = self.cycle.weight, self.fitter.lobe
+        moved = np.hypot(fit[:, 1] - y, fit[:, 2] - x) / lobe * (weight @ flux)
+        change = np.abs(fit[:, 6:].T - flux).max(axis=0)
+        return (number < 0) | (np.maximum(moved, change) > LEAST_CHANGE * noise)
 
     def _replace(self, fit, y, x, flux, number, clear) -> Change:
         """Put fitted points in the place of old ones and, where `clear`, of pixels about them."""

@@ -176,16 +176,23 @@ def _left(box, y, x, lobe, weight):
 
 @njit(cache=True, nogil=True)
 def _cut(image, row, col, box):
-    """Copy the surroundings of a pixel of image (band, ny, nx) to box; False at the border."""
+    """Copy the surroundings of a pixel of image (band, ny, nx) to box, zeros beyond the border.
+
+    False where the border is too near for a footprint, or a pixel is not finite.
+    """
     reach = box.shape[1] // 2
-    if row < reach or col < reach or row + reach >= image.shape[1] or col + reach >= image.shape[2]:
+    edge = min(min(row, col), min(image.shape[1] - 1 - row, image.shape[2] - 1 - col))
+    if edge <= HALF:
         return False
     finite = True
     for b in range(box.shape[0]):
         for i in range(box.shape[1]):
             for j in range(box.shape[2]):
-                box[b, i, j] = image[b, row + i - reach, col + j - reach]
-                finite = finite and np.isfinite(box[b, i, j])
+                y, x = row + i - reach, col + j - reach
+                box[b, i, j] = 0.0
+                if 0 <= y < image.shape[1] and 0 <= x < image.shape[2]:
+                    box[b, i, j] = image[b, y, x]
+                    finite = finite and np.isfinite(box[b, i, j])
     return finite
 
 
@@ -214,7 +221,8 @@ def _fit(residual, model, start, core, number, row, col, old_y, old_x, old_flux,
             _add_source(box, core[f], y, x, old_flux[s], 1.0)
         for i in range(-radius, radius + 1):
             for j in range(-radius, radius + 1):
-                if i * i + j * j > lobe * lobe:
+                if i * i + j * j > lobe * lobe or not (0 <= row[s] + i < model.shape[1]
+                                                       and 0 <= col[s] + j < model.shape[2]):
                     continue
                 some = False
                 for b in range(n_band):

@@ -22,6 +22,7 @@ from ...units import ARCSEC
 from .cubes import DIRTY_KINDS, RESTORED_KINDS, check_cubes, write_cubes
 from .facetmaps import make_maps
 from .gainfield import GainField, load_gains
+from .guard import Quality, settle
 from .modelsky import sky_facets
 from .operators import Operators, briggs
 from .products import (
@@ -235,10 +236,15 @@ class Imager:
         cycles = []
         for cycle in range(1, job.major_cycles + 1):
             picture.mask = self._cycle_mask(picture, data)
+            before = picture.model
+            quality = Quality.of(picture.residual, data.band_weight, picture.mask)
             result = self._minor_cycles(operators, picture, facet_map)
-            operators.set_residual(picture.model)
-            picture.residual = operators.adjoint()
-            cycles.append(self._record_cycle(cycle, picture, data, result))
+            trouble, back = settle(operators, picture, before, quality)
+            cycles.append(self._record_cycle(cycle, picture, data, result) | {"trouble": trouble})
+            if trouble:
+                self.monitor.message(f"{job.name}: cycle {cycle}: {trouble}")
+            if back:
+                break
         return cycles
 
     def _minor_cycles(self, operators, picture: Picture, facet_map) -> CleanResult:
@@ -347,6 +353,6 @@ class Imager:
         self.monitor.message(
             f"{job.name}: cycle {cycle}: noise {1e3 * noise:.3g} mJy/beam, largest residual "
             f"{1e3 * record['peak']:.3g} mJy/beam, model {record['flux']:.4g} Jy in "
-            f"{picture.model.size} pixels ({result.stop_reason})"
+            f"{picture.model.size} components ({result.stop_reason})"
         )
         return record
