@@ -100,26 +100,25 @@ def archive_ms(ms: str | Path, target: str | Path, column: str, *, corrected: So
                preserve: bool = False, monitor: Any = None) -> Archived:
     """Write the compressed copy `target` of measurement set `ms`; its data are called DATA.
 
-    Taken are the rows of `column`, or of `corrected`, with everything else of the set but its
-    other columns of visibilities.  Flagged samples and autocorrelations become NaN: neither
-    survives the quantisation, and they would cost the others accuracy.  WEIGHT_SPECTRUM is
-    averaged over the correlations, of which Dysco keeps one.  IMAGING_WEIGHT is that of
-    `imaging_weights`, else that of the set, or left out.  FLAG is copied.
+    Taken are the rows of `column`, or of `corrected`, and all else but other visibilities.
+    Flagged samples and autocorrelations become NaN: neither survives the quantisation.
+    WEIGHT_SPECTRUM is averaged over the correlations, of which Dysco keeps one.  IMAGING_WEIGHT is
+    that of `imaging_weights`, else that of the set, or left out.  FLAG is copied.
 
     corrections, weights_from: stand for these sources in the archive's origin.  An archive of the
     same origin is kept, with `preserve` any; another one is renamed to <target>.1, .2 and so on.
-    The archive appears under its name when it is complete and a sample of it was read back.
+    It gets its name when it is complete and a sample of it was read back.
     Raises DataError for a set that cannot be read or kept faithfully, ResourceError when the disk
     is full or may not be written.
     """
-    ms, target = Path(ms), Path(target)
-    info = read_metadata(ms)
+    target, info = Path(target), read_metadata(ms)
     require_column(info, column)
     require_whole(info, column)
-    if not skip_imaging_weights and imaging_weights is None and "IMAGING_WEIGHT" in info.columns:
+    if skip_imaging_weights:
+        weights_from = ""
+    elif imaging_weights is None and "IMAGING_WEIGHT" in info.columns:
         weights_from = "IMAGING_WEIGHT"
-    origin = Origin(ms.name, state_of(ms), column, corrections,
-                    "" if skip_imaging_weights else weights_from)
+    origin = Origin(info.name, state_of(info.path), column, corrections, weights_from)
     kept = _kept(target, origin, preserve)
     if kept is not None:
         return kept
@@ -127,16 +126,14 @@ def archive_ms(ms: str | Path, target: str | Path, column: str, *, corrected: So
     copy = _Copy(info, column, corrected, imaging_weights, skip_imaging_weights, monitor)
     try:
         with atomic_path(target) as part:
-            compressed, error, weight_error = copy.write(part)
-            made = Archived(target, True, compressed, error, weight_error, folder_bytes(ms),
-                            folder_bytes(part))
+            made = Archived(target, True, *copy.write(part), folder_bytes(ms), folder_bytes(part))
             atomic_write_json(part / NOTE, _note(origin, made))
             for file in part.rglob("*"):
                 fsync(file)
             aside = put_aside(target)
     except OSError as error:
-        raise ResourceError(f"{target}: cannot be written ({error.strerror or error}); make room "
-                            "or mend its permissions") from error
+        raise ResourceError(f"{target}: cannot be written ({error.strerror or error}); make room, "
+                            "mend its permissions") from error
     return replace(made, aside=aside)
 
 
@@ -203,7 +200,8 @@ def _kept(target: Path, origin: Origin, preserve: bool) -> Archived | None:
         return None
     note = note or {}
     error, weight_error = (
-        np.nan if note.get(name) is None else float(note[name]) for name in ("error", "weight_error")
+        np.nan if note.get(name) is None else float(note[name])
+        for name in ("error", "weight_error")
     )
     return Archived(target, False, bool(note.get("compressed", True)), error, weight_error,
                     int(note.get("before", 0)), folder_bytes(target))

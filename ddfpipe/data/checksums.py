@@ -106,8 +106,9 @@ def from_digest_header(text: str | None) -> Checksum | None:
             found.append(parse_checksum(f"adler32:{value}"))
         elif kind in KINDS:
             try:
-                found.append(parse_checksum(f"{kind}:{base64.b64decode(value, validate=True).hex()}"))
+                digits = base64.b64decode(value, validate=True).hex()
             except ValueError:
                 continue
+            found.append(parse_checksum(f"{kind}:{digits}"))
     known = [checksum for checksum in found if checksum is not None]
     return max(known, key=lambda checksum: KINDS.index(checksum.kind), default=None)

@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from ddfpipe.data.atomic import atomic_write_json, fsync
 from ddfpipe.data.checksums import Checksum, from_digest_header, parse_checksum
 from ddfpipe.data.sizes import size_text
-from ddfpipe.data.webclient import Client, Transient
+from ddfpipe.data.webclient import Client, Transient, length_of, length_of_unsatisfied
 from ddfpipe.data.webindex import Remote
 from ddfpipe.errors import DataError, DdfpipeError, ResourceError, StopRequested
 
@@ -85,7 +85,7 @@ def download_all(client: Client, remotes: list[Remote], folder: Path,
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = dict(checksums or {})
-    result, stop = Downloads(), threading.Event()
+    stop = threading.Event()
 
     def check() -> None:
         manner.check()
@@ -106,17 +106,22 @@ def download_all(client: Client, remotes: list[Remote], folder: Path,
             stop.set()
             raise
 
-    fatal: BaseException | None = None
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        for future in [pool.submit(one, *pair) for pair in zip(remotes, heads)]:
-            try:
-                result.done.append(future.result())
-            except (ResourceError, StopRequested) as error:
-                # The first resource that is short is what a person must know of.
-                if fatal is None or isinstance(fatal, StopRequested):
-                    fatal = error
-            except DdfpipeError as error:
-                result.failed.append(str(error))
+        return _collect([pool.submit(one, *pair) for pair in zip(remotes, heads)])
+
+
+def _collect(futures: list[Future]) -> Downloads:
+    """Wait for all files; raise what ended the download, if something did."""
+    result, fatal = Downloads(), None
+    for future in futures:
+        try:
+            result.done.append(future.result())
+        except (ResourceError, StopRequested) as error:
+            # The first resource that is short is what a person must know of.
+            if fatal is None or isinstance(fatal, StopRequested):
+                fatal = error
+        except DdfpipeError as error:
+            result.failed.append(str(error))
     if fatal is not None:
         raise fatal
     return result
@@ -146,17 +151,12 @@ def _head(client: Client, remote: Remote, manner: Manner) -> Head:
 
     def ask() -> Head:
         with client.open(remote.url, "HEAD", **{"Want-Digest": WANT_DIGEST}) as answer:
-            return Head(_length(answer.headers), from_digest_header(answer.headers.get("Digest")))
+            return Head(length_of(answer.headers), from_digest_header(answer.headers.get("Digest")))
 
     try:
         return _patiently(remote.url, ask, manner)
     except DataError:
         return Head()
-
-
-def _length(headers: Any) -> int | None:
-    text = headers.get("Content-Length", "")
-    return int(text) if text.isdigit() and headers.get("Content-Encoding") is None else None
 
 
 def _sidecar(client: Client, remote: Remote, manner: Manner) -> Checksum | None:
@@ -284,7 +284,7 @@ class _Transfer:
         have, headers = self._begin()
         with self.client.open(self.remote.url, **headers) as answer:
             if answer.status == 416 or (answer.status == 206 and not self._continues(answer, have)):
-                if answer.status == 416 and _range_total(answer.headers) == have:
+                if answer.status == 416 and length_of_unsatisfied(answer.headers) == have:
                     self.total = have
                     return
                 self.discard()
@@ -325,7 +325,7 @@ class _Transfer:
     def _restart(self, answer: Any) -> int:
         """The server sends the whole file: begin with nothing, and note what it is."""
         self.stream.truncate(0)
-        self.total = _length(answer.headers)
+        self.total = length_of(answer.headers)
         etag = answer.headers.get("ETag", "")
         # Weak tags do not promise the same bytes.
         validator = etag if etag and not etag.startswith("W/") else \
@@ -367,11 +367,6 @@ class _Transfer:
         self.stream.seek(0)
         _note_of(self.target).unlink(missing_ok=True)
         self.total, self.checksum = None, self.given
-
-
-def _range_total(headers: Any) -> int | None:
-    match = re.match(r"bytes \*/(\d+)$", headers.get("Content-Range", ""))
-    return int(match[1]) if match else None
 
 
 def _patiently(url: str, action: Callable[[], Any], manner: Manner,

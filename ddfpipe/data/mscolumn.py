@@ -46,8 +46,7 @@ def export_column(cache: VisCache, ms_path: str | Path, column: str, values: Val
     first = values(0, 1) if callable(values) else values[0:1]
     is_vis = np.ndim(first) == 4
     if unused is not None and not is_vis:
-        raise DataError(f"{ms_path}: {column} is no column of visibilities, so nothing of "
-                        f"{unused} can stand in it")
+        raise DataError(f"{ms_path}: {column} holds no visibilities, so nothing of {unused} fits")
     try:
         with own_change(info.path), open_table(info.path, readonly=False) as main:
             rows = GridRows.of(cache, main, info, values, is_vis, unused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -105,3 +106,15 @@ class Client:
         if error.code in (404, 410):
             return DataError(f"{url}: is not on the server ({answer}); check the name")
         return DataError(f"{url}: the server answers {answer}")
+
+
+def length_of(headers: Any) -> int | None:
+    """Bytes of a file as an answer's headers tell them; None if they do not."""
+    text = headers.get("Content-Length", "")
+    return int(text) if text.isdigit() and headers.get("Content-Encoding") is None else None
+
+
+def length_of_unsatisfied(headers: Any) -> int | None:
+    """Bytes of a file that was asked for beyond its end (status 416), if the answer tells them."""
+    match = re.match(r"bytes \*/(\d+)$", headers.get("Content-Range", ""))
+    return int(match[1]) if match else None

@@ -28,8 +28,8 @@ _PROGRAM = re.compile(r"^(DDF|KillMS|ClipCal|MM|MakeCatalog|MakeCluster|MaskDico
 _SOLVE = re.compile(r"(D[DI]S\d(?:_full)?(?:_slow)?)")
 
 KINDS = {
-    "DDF": "image", "KillMS": "solve", "ClipCal": "solve", "MM": "mask", "MakeCatalog": "directions",
-    "MakeCluster": "directions", "MaskDicoModel": "mask",
+    "DDF": "image", "KillMS": "solve", "ClipCal": "solve", "MM": "mask", "MaskDicoModel": "mask",
+    "MakeCatalog": "directions", "MakeCluster": "directions",
 }
 """Program in front of the name of a log -> what it does."""
 FRAGMENTS = (
@@ -179,11 +179,13 @@ def _times(path: Path) -> tuple[list[float], bytes]:
 
 def _is_known(span: Span, known: Iterable[Span]) -> bool:
     """Whether a log belongs to a record or to the stage at work."""
-    return any(
-        other.name == span.name and (other.outcome == "running" and span.start >= other.start - SAME_S
-                                     or abs(other.end - span.end) < SAME_S)
-        for other in known
-    )
+    for other in known:
+        if other.name != span.name:
+            continue
+        of_now = other.outcome == "running" and span.start >= other.start - SAME_S
+        if of_now or abs(other.end - span.end) < SAME_S:
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_unused_samples_keep_what_another_column_holds(tmp_path):
     assert new[~other] == pytest.approx(2 * data[~other], abs=1e-6)
     with pytest.raises(DataError, match="no data column MODEL"):
         export_column(cache, path, "NEW", np.asarray(cache.vis), unused="MODEL")
-    with pytest.raises(DataError, match="no column of visibilities"):
+    with pytest.raises(DataError, match="holds no visibilities"):
         export_column(cache, path, "NEW", np.asarray(cache.weight), unused="DATA")
 
 
