@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...data import solutions
 from ...data.archive import Archived, archive_ms, describe
 from ...data.gridrows import GridRows
 from ...data.viscache import open_cache
-from ...naming import archive_name, factors_file, image_product, observation_of
+from ...naming import archive_name
 from ..base import ColumnsJob
 from .columns import SCRATCH, Columns
 from .solveweights import load_weights
@@ -44,8 +43,7 @@ def make_archives(engine, job: ColumnsJob, monitor) -> list[Archived]:
 def _archive(engine, job: ColumnsJob, ms: Path, monitor) -> Archived:
     columns = Columns(engine, job, monitor)
     target = engine.workdir / archive_name(ms)
-    applied = [name for name in (job.pre_di, job.di) if name]
-    changes = bool(applied or job.minus or job.scale)
+    changes = any((job.pre_di, job.minus, job.scale, job.di))
     with Scratch(engine.cache_dir / SCRATCH) as scratch:
         cache = open_cache(ms, job.column, engine.cache_dir, monitor=monitor,
                            drop_international=engine.drop_international)
@@ -58,19 +56,15 @@ def _archive(engine, job: ColumnsJob, ms: Path, monitor) -> Archived:
             values = columns.imaging_weights(cache, scratch)
             return GridRows.of(cache, main, info, values, False).read
 
-        tables = [solutions.load_solution(engine.solsdir, ms.name, name) for name in applied]
-        arrays = [a for t in tables for a in (t.gains, t.flag, t.time_edges, t.freq_edges)]
-        others = [engine.workdir / image_product(job.minus, "model")] if job.minus else []
-        if job.scale:
-            others.append(engine.workdir / factors_file(job.scale, observation_of(ms)))
+        key = columns.reader(cache).content_key() if changes else ""
         factors = None
         if job.weights_from is not None:
             factors = load_weights(engine.solsdir, ms.name, job.weights_from).factor
         return archive_ms(
             ms, target, job.column, monitor=monitor,
             corrected=corrected if changes else None,
-            corrections=digest(applied, job.minus, *arrays, *others) if changes else "",
+            corrections=key,
             imaging_weights=None if factors is None else weights,
-            weights_from="" if factors is None else digest(applied, *arrays, factors),
+            weights_from="" if factors is None else digest(key, factors),
             skip_imaging_weights=factors is None,
         )

@@ -25,7 +25,7 @@ from .predictor import Predictor
 from .solveweights import load_weights
 from .subtraction import subtractor
 from .visibilities import (
-    Data, MSData, Scratch, assign_bands, drop_uncorrected, fill_weights, open_reader,
+    Data, MSData, Reader, Scratch, assign_bands, drop_uncorrected, fill_weights, open_reader,
 )
 
 SCRATCH = "ddfpipe.scratch.columns"
@@ -119,9 +119,7 @@ class Columns:
 
         Good samples of stations without gains become NaN, which every program takes for flagged.
         """
-        job, engine = job or self.job, self.engine
-        take = subtractor(engine, job.minus, job.decorrelation, self.monitor)
-        read = open_reader(cache, job, engine.solsdir, take, engine.workdir)
+        read = self.reader(cache, job)
         usable = scratch.array("usable", cache.weight.shape, np.float32)
         fill_weights(cache, EVERYWHERE, "unit", None, None, usable)
         for table in read.tables:
@@ -134,6 +132,12 @@ class Columns:
             return vis
 
         return piece
+
+    def reader(self, cache: VisCache, job: ColumnsJob | None = None) -> Reader:
+        """The data as `job` corrects them."""
+        job, engine = job or self.job, self.engine
+        take = subtractor(engine, job.minus, job.decorrelation, self.monitor)
+        return open_reader(cache, job, engine.solsdir, take, engine.workdir)
 
     # -- model -----------------------------------------------------------------------------------
 

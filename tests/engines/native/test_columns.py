@@ -175,7 +175,8 @@ def test_prediction_does_not_depend_on_threads(written, tmp_path):
 
 
 @pytest.mark.parametrize("changes, error, words", [
-    ({"columns": ("SCALED_DATA",)}, DataError, "SCALED_DATA cannot be written by the native"),
+    ({"columns": ("MODEL_DATA",)}, DataError, "MODEL_DATA cannot be written by the native"),
+    ({"columns": ("SCALED_DATA",)}, SolveError, "SCALED_DATA needs factors of a flux scale"),
     ({"di": None}, SolveError, "DATA_DI_CORRECTED needs direction-independent"),
     ({"model": None}, SolveError, "DD_PREDICT needs a model"),
     ({"weights_from": None}, SolveError, "IMAGING_WEIGHT needs a solve"),
@@ -185,3 +186,27 @@ def test_jobs_that_cannot_be_done(written, changes, error, words):
     engine, job, *_ = written
     with pytest.raises(error, match=words):
         engine.export_columns(replace(job, **changes), Listener())
+
+
+def test_archives_hold_what_the_columns_hold(written):
+    """And are kept where nothing changed, put aside where gains did."""
+    engine, job, truths, _ = written
+    made = engine.archive(job, Listener())
+    assert [one.path.name for one in made] == [f"{ms.name}.archive" for ms in job.ms]
+    for ms, one in zip(job.ms, made):
+        want, *_ = _rows(ms, truths[ms])
+        with tables.table(str(one.path), ack=False) as main:
+            cross = main.getcol("ANTENNA1") != main.getcol("ANTENNA2")
+            got, weight = (main.getcol(name)[cross] for name in ("DATA", "IMAGING_WEIGHT"))
+        corrected = want["DATA_DI_CORRECTED"]
+        usable = np.isfinite(corrected) & ~want["FLAG"]
+        assert np.array_equal(np.isfinite(got), usable) and not usable.all()
+        error = np.abs(got - corrected)[usable]
+        assert np.median(error) < 0.01 * np.median(np.abs(corrected[usable]))
+        np.testing.assert_array_equal(weight, want["IMAGING_WEIGHT"])
+    again = engine.archive(job, Listener())
+    assert not any(one.made for one in again)
+    plain = engine.archive(replace(job, di=None, weights_from=None), Listener())
+    assert all(one.made and one.aside.name.endswith(".archive.1") for one in plain)
+    with tables.table(str(plain[0].path), ack=False) as main:
+        assert "IMAGING_WEIGHT" not in main.colnames()
