@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddfpipe.errors import DdfpipeError, StageFailed, StopRequested
+from ddfpipe.errors import DataError, DdfpipeError, StageFailed
 from ddfpipe.naming import (
     BOOTSTRAP_SUFFIXES, FLUX_SCALE, bootstrap_image, bootstrap_product, catalogue_product,
     factors_file, parse_factors_file, preview_name,
@@ -43,8 +43,6 @@ def find_factors(context: Context, job: FluxScaleJob) -> StageResult:
             job.observation, files, least=job.min_sources, monitor=context.monitor,
             threads=context.config.machine.NCPU_DDF,
         )
-    except StopRequested:
-        raise
     except StageFailed as error:
         if job.on_failure != UNSCALED:
             raise
@@ -66,8 +64,6 @@ def scale_files(home: Path, observation: str) -> dict[str, Path]:
 
 def scaled_observations(home: Path) -> list[str]:
     """Observations whose factors lie in a folder.  Raises DataError if there are none."""
-    from ddfpipe.errors import DataError
-
     names = [name for path in sorted(home.glob(factors_file(FLUX_SCALE, "*")))
              if (name := parse_factors_file(path, FLUX_SCALE))]
     if not names:

@@ -62,7 +62,8 @@ def field(folder: Path) -> None:
     from ddfpipe.simulate.sky import fluxes
     from ddfpipe.simulate.truth import read_truth
 
-    made, sources = scaled_field(folder, rms=0.12, ionosphere={"diffractive_km": 15.0, "centre_removed": 1.0})
+    screen = {"diffractive_km": 15.0, "centre_removed": 1.0}
+    _, sources = scaled_field(folder, rms=0.12, ionosphere=screen)
     options = {
         "data-mslist": folder / "mslist.txt", "data-full_mslist": folder / "big-mslist.txt",
         "data-colname": "DATA", "image-imsize": 900, "image-cellsize": 4.5,

@@ -92,8 +92,9 @@ def test_extended_masks_are_used():
     assert (made.job.min_pixels, made.job.sigma) == (200, 4.0)
     assert made.makes == ("bootstrap-mask-low.fits", "bootstrap-mask-high.fits")
     assert set(made.needs) == {"bootstrap_mean", "image_dirin_SSD"}
-    masks = {name: [str(path) for path in stages[name].job.external] for name in
-             ("image_full_ampphase_di_mask", "image_full_ampphase_di_m_mask", "image_full_low_mask")}
+    thresholded = ("image_full_ampphase_di_mask", "image_full_ampphase_di_m_mask",
+                   "image_full_low_mask")
+    masks = {name: [str(path) for path in stages[name].job.external] for name in thresholded}
     assert masks == {
         "image_full_ampphase_di_mask": ["external_mask_ext.fits"],
         "image_full_ampphase_di_m_mask": ["external_mask_ext.fits"],

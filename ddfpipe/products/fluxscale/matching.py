@@ -15,7 +15,7 @@ import numpy as np
 from ddfpipe.data.surveys import SurveyCatalogue, read_survey
 from ddfpipe.errors import DataError, StageFailed
 from ddfpipe.products.crossmatch import isolated, match, nearest, separations
-from ddfpipe.products.fluxscale.fit import LEAST_SNR
+from ddfpipe.products.fluxscale.fit import LEAST_SNR, TYPICAL_INDEX
 from ddfpipe.products.fluxscale.spectra import SourceSpectra
 from ddfpipe.units import ARCSEC, DEGREE
 
@@ -25,7 +25,7 @@ MIN_FLUX = 0.15
 """Jy, least flux of a source in our image."""
 ISOLATION = 100.0 * ARCSEC
 """No other source of our image lies within this."""
-TYPICAL_INDEX = -0.75
+SAME_SOURCE = 20.0 * ARCSEC
 SAME_HZ = 0.01
 """Fraction by which frequencies must differ to tell a slope."""
 
@@ -135,7 +135,7 @@ def coverage(references: Sequence[Reference], centre: tuple[float, float],
             seen &= hit
         seen &= np.array([_flux_at(p, 144e6) > MIN_FLUX for p in points], bool)
         if len(used):  # a source that another survey of the first group has too counts once
-            seen &= nearest(survey.ra, survey.dec, *used.T)[1] > 2 * 10 * ARCSEC
+            seen &= nearest(survey.ra, survey.dec, *used.T)[1] > SAME_SOURCE
         used = np.vstack([used, np.stack([survey.ra, survey.dec], -1)[seen]])
         common += int(seen.sum())
     return Coverage(tuple(references), tuple(s.size for s in surveys), common, radius)

@@ -13,7 +13,7 @@ from ddfpipe.data.atomic import atomic_path
 from ddfpipe.data.images import read_image
 from ddfpipe.data.scales import FactorTable, save_factors
 from ddfpipe.errors import StageFailed
-from ddfpipe.products.fluxscale.fit import Fit, fit_factors
+from ddfpipe.products.fluxscale.fit import LEAST_SNR, Fit, fit_factors
 from ddfpipe.products.fluxscale.matching import (
     REMEDY, Matched, Reference, field_catalogues, match_sources,
 )
@@ -53,7 +53,7 @@ def measure_scale(
     for line in (*notes, f"{observation}: sources {matched.text()}"):
         monitor.message(line)
     spectra = _spectra(cube, flux, matched, total, np.array(table["Maj"], float) * DEGREE,
-                       monitor)
+                       least, monitor)
     _require(spectra.size, least, f"can be measured in the planes of {cube.name}")
     first, kept, second = fit_twice(spectra, least, files, monitor)
     factors = _table(observation, kept, second, spectra.size - kept.size)
@@ -63,18 +63,26 @@ def measure_scale(
 
 
 def _spectra(cube: Path, flux: Path, matched: Matched, total: np.ndarray, size: np.ndarray,
-             monitor: Any) -> SourceSpectra:
-    """Fluxes of the matched sources in surveys and planes; planes without data are left out."""
+             least: int, monitor: Any) -> SourceSpectra:
+    """Fluxes of the matched sources in surveys and planes.
+
+    Planes without data, or too noisy for `least` of the sources, are left out.
+    """
     frequency, values, errors = channel_fluxes(
         cube, flux, matched.surveys.ra, matched.surveys.dec, total[matched.index],
         size[matched.index], monitor.check,
     )
-    used = np.isfinite(values).any(axis=0)
+    with np.errstate(invalid="ignore"):
+        seen = (errors > 0) & (values > LEAST_SNR * errors)
+    used = seen.sum(axis=0) >= least
     if used.sum() < 2:
-        raise StageFailed(f"{cube}: only {used.sum()} of its planes hold data; a flux scale needs "
-                          "several")
+        raise StageFailed(f"{cube}: {least} reference sources are above {LEAST_SNR:g} sigma in "
+                          f"{used.sum()} of its planes only; a flux scale needs several")
+    for freq in frequency[~used]:
+        monitor.message(f"WARNING: {cube.name}: the plane at {freq / 1e6:.1f} MHz is blank or too "
+                        "noisy; its factor follows from its neighbours")
     spectra = join(matched.surveys, frequency[used], values[:, used], errors[:, used])
-    whole = np.isfinite(values[:, used]).mean(axis=1) >= 0.5
+    whole = seen[:, used].mean(axis=1) >= 0.5
     return spectra.select(whole)
 
 
