@@ -150,6 +150,13 @@ class WorkingCopy:
         with open_table(self.path, readonly=False) as main:
             main.addcols(desc, _manager(column, n_chan))
 
+    def slots(self, part: slice, path: Path) -> Path:
+        """A measurement set that refers to the rows of a slice of time; it holds no data itself."""
+        start, count = self._rows(part)
+        with open_table(self.path) as main:
+            main.selectrows(range(start, start + count)).copy(str(path)).close()
+        return path
+
     def rename_column(self, old: str, new: str) -> None:
         """Give a column another name, in place of one that has it."""
         with open_table(self.path, readonly=False) as main:

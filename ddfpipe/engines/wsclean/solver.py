@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...calibration.gains import GainTable
+from ...calibration.gains import GainTable, concatenate
 from ...calibration.intervals import automatic_intervals
 from ...calibration.jones import natural_unitary
 from ...calibration.priors import amplitude_trend, station_factor
@@ -37,7 +37,7 @@ from ..native.visibilities import MSData, Scratch
 from .commands import Gridding, Solving, solve_command
 from .facets import write_gains
 from .predicting import predict
-from .results import match_table, residual_facts
+from .results import Run, match_table, residual_facts, time_runs
 from .view import PREDICT, View, open_view
 
 TEXT_LIMIT = 5000
@@ -136,24 +136,33 @@ class DP3Solve:
             return kept
         words = self._model_words(one)
         slots, chans = self._interval(one)
-        h5 = self.folder / f"{s.cache.name}.h5"
-        residual = self.folder / "residual.ms" if job.update_weights else None
+        tables, parts = [], []
+        for run in time_runs(s.cache):
+            table, part = self._solve_run(one, run, words, slots, chans)
+            tables.append(table)
+            parts += [(part, run)] if part else []
+        copy.remove_columns(words.get("columns", ()))
+        return self._save(s, self._gauge(concatenate(tables)), parts, key)
+
+    def _solve_run(self, one: View, run: Run, words: dict, slots: int, chans: int):
+        """(table of a run of slots, measurement set of its residuals or None)."""
+        job, s, copy = self.job, one.sets[0], one.copies[0]
+        h5 = self.folder / f"{s.cache.name}.{run.start}.h5"
+        residual = self.folder / f"residual.{run.start}.ms" if job.update_weights else None
+        piece = copy.slots(slice(run.start, run.stop), self.folder / f"slots.{run.start}.ms")
         solving = Solving(
-            str(self.engine.tools["dp3"].path), str(copy.path), str(h5),
+            str(self.engine.tools["dp3"].path), str(piece), str(h5),
             "fulljones" if job.kind == "DI" else "scalar", slots, chans,
-            self.native.solve_threads, residual=str(residual) if residual else None, **words,
+            self.native.solve_threads,
+            residual=str(residual) if residual else None, **words,
         )
-        makes = (h5, residual) if residual else (h5,)
         self.runner.run(Call(
-            tuple(solve_command(solving)), self.folder, makes,
+            tuple(solve_command(solving)), self.folder, (h5, residual) if residual else (h5,),
             environment=tool_environment(self.native.cache_dir), retries=1,
         ))
-        copy.remove_columns(words.get("columns", ()))
         names = [patch_name(k) for k in range(len(self.directions))]
-        table = match_table(h5, s.cache, slots, None if job.kind == "DI" else names,
-                            self.directions)
-        table = self._gauge(table)
-        return self._save(s, table, residual, key)
+        names = None if job.kind == "DI" else names
+        return match_table(h5, s.cache, run, slots, names, self.directions), residual
 
     def _interval(self, one: View) -> tuple[int, int]:
         """(slots, channels) of a solution interval."""
@@ -229,19 +238,19 @@ class DP3Solve:
             return None
         return record["figures"], paths
 
-    def _save(self, s: MSData, table: GainTable, residual: Path | None, key: str):
+    def _save(self, s: MSData, table: GainTable, parts: list, key: str):
         job, cache, solsdir = self.job, s.cache, self.native.solsdir
         paths = solutions.save_solution(table, solsdir, cache.name, job.name)
         figures = {"flagged": float(table.flag.mean())}
-        if residual is not None:
-            facts, more = residual_facts(residual, s, table)
+        if parts:
+            facts, more = residual_facts(parts, s, table)
             figures |= more
             weights = residual_weights(cache, facts, table.freq_edges, np.ones(len(cache.ant1)))
             paths.append(save_weights(solsdir, cache.name, job.name, weights))
         note = solve_note(solsdir, cache.name, job.name)
         record = {"key": key, "figures": figures, "files": [path.name for path in paths]}
         atomic_write_json(note, record)
-        left = f", residual {figures['residual_share']:.3g} of the data" if residual else ""
+        left = f", residual {figures['residual_share']:.3g} of the data" if parts else ""
         self.monitor.message(
             f"{job.name} {cache.name}: {table.gains.shape[0]} x {table.gains.shape[1]} intervals "
             f"of {len(self.directions)} direction(s){left}"
