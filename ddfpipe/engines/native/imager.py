@@ -254,7 +254,7 @@ class Imager:
         approximations of the PSF patches.
         """
         data, options = operators.data, self._clean_options(operators, picture)
-        noise, count = np.inf, 0
+        noise, count, reason = np.inf, 0, ""
         for _ in range(MINOR_PASSES):
             before = picture.model.pixels().cube()
             result = deconvolve(
@@ -266,13 +266,14 @@ class Imager:
             )
             self._take_model(picture, before, result)
             count += result.n_components
+            reason = result.stop_reason if result.n_components or not reason else reason
             by_noise = options.rms_factor * result.noise >= 0.999 * result.threshold
             steady = result.noise > STEADY_NOISE * noise or result.n_components == 0
             if steady or not by_noise:
                 break
             floor = max(options.threshold, options.peak_factor * result.first_peak)
             options, noise = replace(options, threshold=floor, peak_factor=0.0), result.noise
-        return replace(result, n_components=count)
+        return replace(result, n_components=count, stop_reason=reason)
 
     @staticmethod
     def _points(picture: Picture) -> Points:

@@ -84,6 +84,33 @@ def test_adjoint_without_averaging(plain, operators, n):
     assert asymmetry(operators(plain[0], loss=0.0), n) < 1e-6
 
 
+@pytest.mark.parametrize("n", [30, 2000])
+def test_points_are_predicted_at_their_place(plain, operators, n):
+    """Summed directly (30) or spread over pixels and degridded (2000): the same Fourier sum."""
+    made = operators(plain[0], loss=0.0)
+    data, facets = made.data, made.facets
+    rng = np.random.default_rng(5)
+    grid = SkyGrid(*data.phase_centre, facets.npix, facets.npix, facets.cell)
+    y, x = rng.uniform(1, facets.npix - 2, (2, n))
+    flux = np.repeat(rng.uniform(0.5, 1, (1, n)), data.n_bands, axis=0)
+    model = PixelModel.from_points(grid, data.band_freq, y, x, flux)
+    predictor = made.predictor(model)
+    assert any(not part.bright.all() for part in predictor.parts) == (n > 1000)
+    s = data.sets[0]
+    vis = np.zeros(s.shape, np.complex64)
+    predictor.add(s.cache, slice(0, s.shape[0]), s.band, made.gains[0], vis)
+    l, m = -(x - facets.npix // 2) * facets.cell, (y - facets.npix // 2) * facets.cell  # noqa: E741
+    lmn = np.stack([l, m, np.sqrt(1 - l**2 - m**2) - 1])
+    rows = rng.choice(vis[..., 0].size, 200, replace=False)
+    uvw = s.cache.uvw[:].reshape(-1, 3)[rows]
+    length = np.hypot(uvw[:, 0], uvw[:, 1]) * s.cache.freq[1] / SPEED_OF_LIGHT
+    uvw, rows = uvw[length < 0.4 / facets.cell], rows[length < 0.4 / facets.cell]
+    true = np.exp(2j * np.pi * (uvw @ lmn) * s.cache.freq[1] / SPEED_OF_LIGHT) @ flux[0]
+    assert rows.size > 100
+    worst = np.abs(vis.reshape(-1, s.shape[2])[rows, 1] - true).max() / np.sqrt(n)
+    assert worst < (2e-5 if n < 1000 else 1e-3)
+
+
 def test_adjoint_with_averaging(plain, operators):
     assert asymmetry(operators(plain[0], loss=0.002), 60) < 3e-4
 
