@@ -39,8 +39,6 @@ final_psf_arcsec = 12
 [solutions]
 ndir = {ndir}
 uvmin = 0.1
-dt_slow = 0.5
-dt_fast = 0.25
 dt_di = 0.5
 normalize = ['None', 'None', 'None']
 NIterKF = [6, 6, 6, 6, 6, 6, 6]
@@ -252,7 +250,7 @@ def main() -> None:
     parser.add_argument("--config", default="known-answer")
     parser.add_argument("--quick", action="store_true")
     words = parser.parse_args()
-    preset, imsize, ndir = ("example", 2880, 12) if words.quick else (words.config, 3840, 16)
+    preset, imsize, ndir = ("example", 2880, 12) if words.quick else (words.config, 3840, 20)
     field, run = prepare(words.folder.resolve(), preset, imsize, ndir)
     os.chdir(run)
     companions(run)
