@@ -20,7 +20,7 @@ CATALOGS = "DDF_PIPELINE_CATALOGS"
 Finding = tuple[tuple[str, ...], str]
 """Options as "section.name", and what is wrong with them."""
 
-AVAILABLE_ENGINES = ("native",)
+AVAILABLE_ENGINES = ("native", "wsclean")
 VERY_LOW_UV_KM = 1.6
 """Outer uv cut of images at very low resolution."""
 
@@ -175,10 +175,12 @@ def _data(cfg: Config) -> Iterator[Finding]:
 
 
 def _engine(cfg: Config) -> Iterator[Finding]:
-    if cfg.machine.engine not in AVAILABLE_ENGINES:
-        yield ("machine.engine",), (
-            f"the engine {cfg.machine.engine} is not available in this version; use native"
-        )
+    for name in ("engine", "image_engine", "solve_engine"):
+        engine = getattr(cfg.machine, name)
+        if engine is not None and engine not in AVAILABLE_ENGINES:
+            yield (f"machine.{name}",), (
+                f"the engine {engine} is not available in this version; use native"
+            )
 
 
 def _final_beam(cfg: Config) -> Iterator[Finding]:

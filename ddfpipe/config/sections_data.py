@@ -24,6 +24,21 @@ class Machine:
     engine: str = option(
         "str", "native", "Program that images and solves.", choices=ENGINES, ours=True
     )
+    image_engine: str | None = option(
+        "str", None, "Program that images; None is engine.", choices=ENGINES, nullable=True,
+        ours=True,
+    )
+    solve_engine: str | None = option(
+        "str", None, "Program that solves; None is engine.", choices=ENGINES, nullable=True,
+        ours=True,
+    )
+    wsclean: str = option(
+        "str", "auto", "Path of WSClean for the engine wsclean; auto looks in PATH.", ours=True
+    )
+    dp3: str = option(
+        "str", "auto", "Path of DP3 (or its virtual environment) for the engine wsclean; auto looks "
+        "in PATH and where misc/install_lofar.sh puts it.", ours=True,
+    )
     memory_limit_gb: float | None = option(
         "float", None, "Most memory to plan for; None takes what is available at the start.",
         unit="GB", above=0, nullable=True, ours=True,

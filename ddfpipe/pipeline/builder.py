@@ -20,6 +20,7 @@ from ddfpipe.engines.base import (
 from ddfpipe.errors import ConfigError
 from ddfpipe.pipeline import external_masks, fluxscale, verbs
 from ddfpipe.pipeline.astrometry_jobs import AstrometryJob
+from ddfpipe.pipeline.engines import NATIVE, engine_of
 from ddfpipe.pipeline.jobs import (
     CompressJob, DownloadModelJob, DynspecJob, ExtendedMaskJob, ExternalMaskJob, FluxScaleJob,
     MaskModelJob, MeanImageJob, MergeMasksJob, OutsideModelJob, RemoveColumnsJob, StartModelJob,
@@ -248,9 +249,11 @@ class Builder:
         read = references_of(job)
         needs, users = self._resolve(read)
         config = self.settings.config
-        native = config.machine.engine == "native"
-        keys = ENGINE_SETTINGS + (() if native else EXTERNAL_SETTINGS)
+        engine = engine_of(config, job)
+        keys = ENGINE_SETTINGS + (() if engine == NATIVE else EXTERNAL_SETTINGS)
         settings = {key: _option(config, key) for key in keys} if read.data else {}
+        if settings:
+            settings["machine.engine"] = engine
         self._stages.append(Stage(
             name=name, job=job, run=run, makes=makes, needs=(*needs, *after),
             options=self.settings.take(),

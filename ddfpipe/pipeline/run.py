@@ -12,7 +12,7 @@ from ddfpipe.engines.base import ImageJob
 from ddfpipe.errors import DataError, NoFullList, StopRequested
 from ddfpipe.log import StageLog
 from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
-from ddfpipe.pipeline import astrometry, fluxscale
+from ddfpipe.pipeline import astrometry, engines, fluxscale
 from ddfpipe.pipeline.audience import Narrator
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
@@ -176,7 +176,7 @@ def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
         else:
             (check or check_data)(field, wanted)
             _run_stages(field, recipe, decisions, end, state, stop,
-                        make_engine or native_engine, pictures)
+                        make_engine or configured_engine, pictures)
         _finish(field, recipe, end)
 
 
@@ -193,7 +193,9 @@ def check_data(field: Field, decisions: list[Decision]) -> None:
     wrong = problems(field.config, full_infos(field, report), memory_limit(field.config))
     wrong += astrometry.problems(field.config, field.workdir, report.infos, decisions)
     more, notes = fluxscale.problems(field.config, field.small, report.infos, decisions)
-    report = replace(report, problems=(*report.problems, *wrong, *more), notes=tuple(notes))
+    barred, programs = engines.problems(field.config, decisions)
+    report = replace(report, problems=(*report.problems, *wrong, *more, *barred),
+                     notes=(*notes, *programs))
     log = StageLog(field.logs, "preflight")
     log.line(report.text())
     log.close()
@@ -230,6 +232,7 @@ def disk_needed(field: Field, decisions: list[Decision]) -> dict[Path, int]:
     needed[field.workdir] = bytes_of_images(decisions)
     cubes, copies = disk_of_cubes(images_to_make(decisions), known)
     needed[field.workdir] += cubes
+    copies += engines.disk_of_copies(field.config, known)
     needed[field.cache_dir] = needed.get(field.cache_dir, 0) + visibilities + copies
     needed[field.workdir] += bytes_of_archives(decisions)
     return needed | bytes_of_columns(decisions)
@@ -264,18 +267,19 @@ def bytes_of_images(decisions: list[Decision]) -> int:
     )
 
 
-def native_engine(field: Field) -> Any:
+def configured_engine(field: Field) -> Any:
     """The engine that the configuration names."""
     from ddfpipe.engines.native import NativeEngine
 
     machine = field.config.machine
-    return NativeEngine(
+    native = NativeEngine(
         workdir=field.workdir, cache_dir=field.cache_dir, solsdir=field.solsdir,
         threads=machine.NCPU_DDF, solve_threads=machine.NCPU_killms,
         memory_limit=memory_limit(field.config),
         beam_model=field.config.image.beam_model,
         drop_international=field.config.data.drop_international,
     )
+    return engines.choose(machine, native)
 
 
 def _run_stages(field: Field, recipe: Recipe, decisions: list[Decision], end: str | None,

@@ -114,7 +114,7 @@ class Runner:
             ms=fingerprints,
             outputs=file_states((*stage.makes, *result.products), home),
             figures=dict(result.figures),
-            versions=versions(),
+            versions=versions(self.context.engine),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
             seconds=round(usage.seconds, 3),
             cpu_seconds=round(usage.cpu_seconds, 3),

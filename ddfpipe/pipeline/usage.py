@@ -64,12 +64,13 @@ def _peak_since_reset() -> int | None:
     return None
 
 
-def versions() -> dict[str, str]:
-    """Versions of ddfpipe, Python and the packages that compute."""
+def versions(engine: object = None) -> dict[str, str]:
+    """Versions of ddfpipe, Python, the packages that compute and the programs of an engine."""
     found = {"ddfpipe": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    return found
+    tools = getattr(engine, "tools", {})
+    return found | {name: tool.text() for name, tool in tools.items()}

@@ -64,6 +64,11 @@ class RunMonitor:
         if not self._quiet:
             self._progress.text(f"    {text}")
 
+    def detail(self, text: str) -> None:
+        """A line for the stage's log alone."""
+        if self.log is not None:
+            self.log.line(text)
+
     def new_stage(self, log: StageLog) -> None:
         """Everything from now on belongs to another stage."""
         with self._lock:

@@ -29,7 +29,7 @@ def load(*words, environ=None, warnings=None):
     (["--spectra-do_dynspec=1", "--spectra-catalogue=$$/t.fits"],
      "DDF_PIPELINE_CATALOGS, which is not set"),
     (["--machine-engine=ddfacet"], "engine ddfacet is not available in this version; use native"),
-    (["--machine-engine=wsclean"], "engine wsclean is not available"),
+    (["--machine-solve_engine=ddfacet"], "[machine] solve_engine: the engine ddfacet is not"),
     (["--control-polcubes=1"], "set [image] low_psf_arcsec"),
     (["--control-bootstrap=1"], "set [image] low_psf_arcsec"),
     (BOOTSTRAP, "bootstrap=True needs the list catalogues"),

@@ -63,7 +63,7 @@ def test_bad_data_are_refused_before_anything_is_computed(folder):
 
 
 def test_what_this_version_cannot_do_is_refused(folder):
-    code, _, err = call(folder, "my.cfg", "--machine-engine=wsclean")
+    code, _, err = call(folder, "my.cfg", "--machine-engine=ddfacet")
     assert code == 1 and "[machine] engine" in err and "not available" in err
 
 
