@@ -27,6 +27,7 @@ from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.cleanoptions import CleanOptions, CleanResult
 from ddfpipe.imaging.convolve import (
     add_box,
+    band_mean_rows,
     fft_convolve_full,
     fft_convolve_same,
     ordered_map,
@@ -87,7 +88,7 @@ def deconvolve(
     if mask is None:
         mask = np.ones(residual.shape[1:], bool)
     if noise is None:
-        noise = robust_noise(_band_mean_rows(residual, weight))
+        noise = robust_noise(band_mean_rows(residual, weight))
         noise = 0.0 if math.isnan(noise) else noise
     scales = [
         made for size in sorted(set(options.scales))
@@ -360,15 +361,6 @@ def _slopes(band_freq: np.ndarray, weight: np.ndarray) -> np.ndarray:
     freq = np.asarray(band_freq, float)
     reference = float(np.sum(weight * freq))
     return (freq - reference) / reference
-
-
-def _band_mean_rows(residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted band mean of evenly spaced rows, at most about 4 million pixels."""
-    stride = max(1, math.ceil(residual[0].size / 4_000_000))
-    mean = np.zeros(residual[0, ::stride].shape, np.float32)
-    for w, plane in zip(weight, residual):
-        mean += np.float32(w) * plane[::stride]
-    return mean
 
 
 def _check_shapes(residual, psf, facet_map, mask, norm, freq, weight, start_model) -> None:

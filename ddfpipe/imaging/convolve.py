@@ -1,4 +1,4 @@
-"""Convolution by FFT in boxes: PSFs, scale kernels, restoring beams.
+"""Convolution by FFT in boxes (PSFs, scale kernels, restoring beams), and work in boxes.
 
 Every transform runs on one thread, so results do not depend on how many boxes are in work at once.
 """
@@ -94,6 +94,15 @@ def add_box(target: np.ndarray, y0: int, x0: int, box: np.ndarray, sign: float =
         view -= box[top:bottom, left:right]
     else:
         view += np.float32(sign) * box[top:bottom, left:right]
+
+
+def band_mean_rows(residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted band mean of evenly spaced rows, at most about 4 million pixels."""
+    stride = max(1, math.ceil(residual[0].size / 4_000_000))
+    mean = np.zeros(residual[0, ::stride].shape, np.float32)
+    for w, plane in zip(weight, residual):
+        mean += np.float32(w) * plane[::stride]
+    return mean
 
 
 def split(length: int, limit: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ddfpipe.imaging.convolve import split
+from ddfpipe.imaging.convolve import band_mean_rows, split
 from ddfpipe.imaging.footprint import HALF, spread
 from ddfpipe.imaging.noise import robust_noise
 from ddfpipe.imaging.points import PointFitter, Points, spaced
@@ -165,9 +165,7 @@ class PointCycle:
 
     def _noise(self) -> float:
         """Noise of the band mean as it is now."""
-        from ddfpipe.imaging.clean import _band_mean_rows
-
-        noise = robust_noise(_band_mean_rows(self.cycle.residual, self.cycle.weight))
+        noise = robust_noise(band_mean_rows(self.cycle.residual, self.cycle.weight))
         return noise if np.isfinite(noise) else 0.0
 
     def _allowed(self, y, x) -> np.ndarray:
