@@ -53,11 +53,13 @@ class Gridding:
 class Cleaning:
     """How deep WSClean cleans.
 
-    threshold: Jy/beam, apparent.  mask: FITS file.  terms: of the spectrum of components.
+    threshold: Jy/beam, apparent; sigma: of the noise that is left after each major iteration, at
+    which cleaning ends if that is more.  mask: FITS file.  terms: of the spectrum of components.
     scales: of the multi-scale clean in pixels, the first zero; fewer than two clean points alone.
     """
 
     threshold: float
+    sigma: float
     majors: int
     mask: str | None = None
     terms: int = 2
@@ -117,7 +119,8 @@ def clean_command(g: Gridding, c: Cleaning, sets: list[Path], column: str) -> li
     """Deconvolve a column."""
     words = [
         *_image_words(g, column), "-niter", str(MOST_COMPONENTS), "-mgain", f"{MAJOR_GAIN:g}",
-        "-nmiter", str(c.majors), "-threshold", f"{c.threshold:.6g}", "-no-dirty",
+        "-nmiter", str(c.majors), "-threshold", f"{c.threshold:.6g}",
+        "-auto-threshold", f"{c.sigma:g}",
     ]
     if len(c.scales) > 1:
         words += ["-multiscale", "-multiscale-scales", ",".join(f"{v:.3g}" for v in c.scales)]

@@ -202,16 +202,16 @@ class WSCleanImager:
         job, mean = self.job, band_mean(residual, self.weight)
         peak = float(np.abs(mean[mask]).max(initial=0))
         noise = robust_noise(mean)
-        threshold = max(max(job.rms_factor, NOISE_FLOOR) * noise, job.peak_factor * peak)
-        if peak <= threshold:
-            self.monitor.message(f"{job.name}: nothing above {1e3 * threshold:.3g} mJy/beam is "
+        sigma = max(job.rms_factor, NOISE_FLOOR)
+        if peak <= sigma * noise:
+            self.monitor.message(f"{job.name}: nothing above {1e3 * sigma * noise:.3g} mJy/beam is "
                                  "left to clean")
             return None
         path = write_image(self.folder / "mask.fits", mask.astype(np.float32), self.grid,
                            freq=float(self.freq.mean()), unit="")
         # What a start model has too much of can only be taken back with negative components.
         cleaning = Cleaning(
-            threshold, MAJORS, str(path), min(2, job.n_bands),
+            job.peak_factor * peak, sigma, MAJORS, str(path), min(2, job.n_bands),
             job.allow_negative or model.size > 0, mask_scales(mask, beam[0] / self.grid.cell),
         )
         kind = model_kind(self.gridding)
