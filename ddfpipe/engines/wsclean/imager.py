@@ -20,7 +20,9 @@ from ...naming import image_product
 from ...units import MHZ
 from ..base import ImageJob, ImageResult
 from ..external.runner import Call, Runner
-from ..native.imager import MAX_SCALE_BEAMS, NOISE_BOX_BEAMS, Picture, job_facets
+from ..native.imager import (
+    MAX_SCALE_BEAMS, MINOR_PASSES, NOISE_BOX_BEAMS, STEADY_NOISE, Picture, job_facets,
+)
 from ..native.products import Writer, band_mean, middle_facet, write_products
 from ..native.visibilities import Scratch
 from .commands import (
@@ -141,9 +143,7 @@ class WSCleanImager:
             if cycle > 1:
                 residual, attenuation = self._dirty(model)
             mask = self._mask(mask, model, residual, beam)
-            found = self._clean(mask, model, residual, beam)
-            if found is not None:
-                model, residual = found
+            model, residual = self._deepen(mask, model, residual, beam)
             cycles.append(self._tell(cycle, mask, model, residual))
         middle = middle_facet(self.facets)
         picture = Picture(
@@ -196,6 +196,23 @@ class WSCleanImager:
         elif self._external is None:
             mask[:] = True
         return mask
+
+    def _deepen(self, mask, model: PixelModel, residual: np.ndarray, beam):
+        """(model, residual) after cleaning, again while that lowers the noise.
+
+        WSClean ends at a number of sigmas of the noise that it met; sidelobes raise that at first.
+        """
+        for number in range(MINOR_PASSES):
+            noise = robust_noise(band_mean(residual, self.weight))
+            found = self._clean(mask, model, residual, beam)
+            if found is None:
+                break
+            model, residual = found
+            steady = robust_noise(band_mean(residual, self.weight)) > STEADY_NOISE * noise
+            if steady or number + 1 == MINOR_PASSES:
+                break
+            residual, _ = self._dirty(model)
+        return model, residual
 
     def _clean(self, mask, model: PixelModel, residual: np.ndarray, beam):
         """(model, residual) after cleaning, or None where there is nothing to clean."""
