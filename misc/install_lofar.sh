@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Install WSClean and DP3, the programs behind [machine] engine = wsclean.
 #
 #   misc/install_lofar.sh [FOLDER]
@@ -7,7 +7,7 @@
 # ddfpipe looks for it, $XDG_DATA_HOME/ddfpipe/lofar or ~/.local/share/ddfpipe/lofar), since it
 # brings its own libraries.  WSClean comes from Debian or Ubuntu: as root it is installed, otherwise
 # the command for it is shown.  Running the script again updates both.
-set -eu
+set -euo pipefail
 
 folder=${1:-${DDFPIPE_TOOLS:-${XDG_DATA_HOME:-$HOME/.local/share}/ddfpipe/lofar}}
 python=${PYTHON:-python3}

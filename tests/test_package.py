@@ -82,9 +82,9 @@ def test_the_readme_says_what_is_not_there_yet():
     rows = [line for line in (ROOT / "README.md").read_text().splitlines()
             if line.endswith("| not yet |")]
     assert any("`[machine] engine`" in row for row in rows)
-    for engine in ("ddfacet", "wsclean"):
+    for option in ("engine", "image_engine", "solve_engine"):
         with pytest.raises(ConfigError, match="not available in this version"):
-            load_config(["--data-mslist=x", f"--machine-engine={engine}"])
+            load_config(["--data-mslist=x", f"--machine-{option}=ddfacet"])
 
 
 def test_citation_file():
