@@ -9,7 +9,8 @@ from ..base import ClusterJob, ColumnsJob, ImageJob, ImageResult, MaskJob, Smoot
 from ..base import SolveResult, SpectraJob
 from ..external.copies import clear_copies
 from ..external.tools import Tool, find_tool, probe_dp3, probe_wsclean
-from .imager import WSCleanImager, gridding_of
+from .imager import WSCleanImager
+from .predicting import gridding_of
 from .solver import DP3Solve
 
 
@@ -94,8 +95,8 @@ class WSCleanEngine:
         self.native.clear_cache(ms)
 
 
-SPECTRA = ("[spectra] do_dynspec is not done by the engine wsclean: switch it off, or use [machine] "
-           "engine = native")
+SPECTRA = ("[spectra] do_dynspec is not done by the engine wsclean: switch it off, or use "
+           "[machine] engine = native")
 BEAM = ("the engine wsclean images without a beam (its builds in Linux distributions lack "
         "EveryBeam): set [image] beam_model = none if the data need none, or use [machine] engine "
         "= native")

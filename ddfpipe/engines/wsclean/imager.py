@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from ..native.imager import (
 from ..native.products import Writer, band_mean, middle_facet, write_products
 from ..native.visibilities import Scratch
 from .commands import (
-    MAJORS, Cleaning, Gridding, clean_command, clean_progress, dirty_command, product, psf_command,
+    MAJORS, Cleaning, clean_command, clean_progress, dirty_command, product, psf_command,
 )
 from .facets import write_gains
 from .predicting import channel_count, model_kind, predict
@@ -279,14 +279,3 @@ def mask_scales(mask: np.ndarray, beam: float) -> tuple[float, ...]:
     room = min(2 * float(distance_transform_edt(np.pad(mask, 1)).max()), MAX_SCALE_BEAMS * beam)
     return tuple(float(v) for v in default_scales(beam, room) if v <= room / 2 or v == 0)
 
-
-def gridding_of(tools, native, job, folder: Path, channels: int, gains) -> Gridding:
-    """WSClean's gridding for a job; gains : FacetGains or None."""
-    plain = Gridding(
-        str(tools["wsclean"].path), str(folder / "img"), job.npix, job.cell_arcsec, job.robust,
-        channels, native.threads, native.memory_limit / 1e9, str(folder),
-    )
-    if gains is None:
-        return plain
-    return replace(plain, regions=str(gains.regions), tables=gains.tables,
-                   solutions=tuple(map(str, gains.solutions)))

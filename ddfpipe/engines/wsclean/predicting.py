@@ -62,3 +62,15 @@ def channel_count(view: View, least: int, widest: float) -> int:
     sets = len({round(float(s.cache.freq.mean())) for s in view.sets})
     wanted = max(least, int(np.ceil(np.ptp(freqs) / widest)))
     return max(1, min(wanted, sets))
+
+
+def gridding_of(tools, native, job, folder: Path, channels: int, gains) -> Gridding:
+    """WSClean's gridding for a job; gains : FacetGains or None."""
+    plain = Gridding(
+        str(tools["wsclean"].path), str(folder / "img"), job.npix, job.cell_arcsec, job.robust,
+        channels, native.threads, native.memory_limit / 1e9, str(folder),
+    )
+    if gains is None:
+        return plain
+    return replace(plain, regions=str(gains.regions), tables=gains.tables,
+                   solutions=tuple(map(str, gains.solutions)))

@@ -25,7 +25,7 @@ from ...data.model import PixelModel, load_model
 from ...data.skymodel import from_pixels, write_skymodel
 from ...errors import SolveError
 from ...naming import image_product
-from ...units import MINUTE
+from ...units import ARCSEC, MINUTE
 from ..base import GainChoice, SolveJob, SolveResult
 from ..external.runner import Call, Runner
 from ..external.tools import tool_environment
@@ -97,11 +97,8 @@ class DP3Solve:
         """WSClean for predictions of one measurement set through known gains."""
         grid = self.model.grid
         gains = write_gains(self.folder, choice, one, self.facets, self.native.solsdir)
-        from ...units import ARCSEC
-        from .imager import gridding_of
-
         shape = PredictShape(grid.nx, grid.cell / ARCSEC)
-        return gridding_of(self.engine.tools, self.native, shape, self.folder, 1, gains)
+        return self.engine.gridding(shape, self.folder, 1, gains)
 
     def _model_words(self, one: View) -> dict:
         """How the model reaches DP3: arguments of `Solving`."""
