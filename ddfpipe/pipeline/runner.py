@@ -22,7 +22,7 @@ from ddfpipe.pipeline.stage import Recipe, Stage, StageResult
 from ddfpipe.pipeline.state import Current, FileState, Record, RunState, file_states
 from ddfpipe.pipeline.usage import Usage, versions
 
-_SHORT_WRITE = re.compile(r"\b\d+ requested and \d+ written")
+_SHORT_WRITE = re.compile(r"\b\d+ requested and \d+ written|Not enough free space to write")
 
 
 class Audience(Protocol):
@@ -184,5 +184,5 @@ def _no_room(error: BaseException) -> bool:
         return False
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
-    # numpy tells a short write in words only.
+    # numpy and astropy tell of it in words only.
     return error.errno is None and _SHORT_WRITE.search(str(error)) is not None

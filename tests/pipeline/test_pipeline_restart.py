@@ -286,6 +286,15 @@ def test_a_full_disk_behind_another_error(done):
         done.run(trouble={"image_full_low_m": failed})
 
 
+@pytest.mark.parametrize("words", [
+    "100 requested and 10 written", "Not enough free space to write 29491200 bytes",
+])
+def test_a_full_disk_told_in_words_only(done, words):
+    (done.folder / "image_full_low_m.psf.fits").unlink()
+    with pytest.raises(ResourceError, match="make room"):
+        done.run(trouble={"image_full_low_m": OSError(words)})
+
+
 def test_products_of_a_failed_stage_are_put_aside(place):
     def half():
         (place.folder / "image_dirin_SSD_init.dirty.fits").write_bytes(b"half")
