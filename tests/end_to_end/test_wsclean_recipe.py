@@ -42,7 +42,7 @@ def run_with(field: Path, folder: Path, engine: str) -> Run:
     sections = {name: dict(options) for name, options in TINY_RUN.items()}
     sections["image"]["beam_model"] = "none"
     run = Run(folder, write_config(folder.with_suffix(".cfg"), field, sections))
-    code, text = run(*ENGINES[engine], timeout=1200)
+    code, text = run(*ENGINES[engine], timeout=1800)
     assert code == 0, text[-3000:]
     return run
 
