@@ -20,6 +20,7 @@ from ...naming import image_product
 from ...units import MHZ
 from ..base import ImageJob, ImageResult
 from ..external.runner import Call, Runner
+from ..external.view import RESIDUAL, cell_rad, open_view, subtract_model
 from ..native.imager import (
     MAX_SCALE_BEAMS, MINOR_PASSES, NOISE_BOX_BEAMS, STEADY_NOISE, Picture, job_facets,
 )
@@ -30,7 +31,6 @@ from .commands import (
 )
 from .facets import write_gains
 from .predicting import channel_count, model_kind, predict
-from .view import RESIDUAL, cell_rad, open_view, subtract_model
 
 WIDEST_BAND = 8 * MHZ
 """Sub-bands of WSClean are no wider: a model has one flux inside each."""

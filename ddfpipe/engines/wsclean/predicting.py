@@ -10,8 +10,8 @@ import numpy as np
 from ...data.images import write_image
 from ...data.model import PixelModel
 from ..external.runner import Call, Runner
+from ..external.view import MODEL, View
 from .commands import Gridding, predict_command, product
-from .view import MODEL, View
 
 
 def model_kind(gridding: Gridding) -> str:

@@ -29,6 +29,7 @@ from ...units import ARCSEC, MINUTE
 from ..base import GainChoice, SolveJob, SolveResult
 from ..external.runner import Call, Runner
 from ..external.tools import tool_environment
+from ..external.view import PREDICT, View, open_view
 from ..native.modelsky import sky_facets
 from ..native.solveweights import residual_weights, save_weights
 from ..native.solving import solve_note
@@ -38,7 +39,6 @@ from .commands import Gridding, Solving, solve_command
 from .facets import write_gains
 from .predicting import predict
 from .results import Run, match_table, residual_facts, time_runs
-from .view import PREDICT, View, open_view
 
 TEXT_LIMIT = 5000
 """Components up to which a model is handed over as text and summed directly."""

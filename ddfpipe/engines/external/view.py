@@ -1,4 +1,4 @@
-"""The data of a job as WSClean and DP3 get them: in working copies, ready to use.
+"""The data of a job as programs of others get them: in working copies, ready to use.
 
 A copy's DATA are what the job selects: after earlier phases, a subtraction, the flux scale and
 direction-independent gains, with flags where any of them is unknown; its WEIGHT_SPECTRUM holds the
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from ...units import ARCSEC
-from ..external.copies import WorkingCopy, open_copy
 from ..native.solveweights import load_weights
 from ..native.state import digest
 from ..native.subtraction import subtractor
 from ..native.visibilities import Data, MSData, Scratch, open_data
+from .copies import WorkingCopy, open_copy
 
 MODEL, RESIDUAL, PREDICT = "MODEL_DATA", "RESIDUAL_DATA", "DD_PREDICT"
 """Columns: what WSClean writes when it predicts, data without a model, a model to solve with."""
