@@ -111,7 +111,7 @@ def companions(run: Path) -> None:
     job = next(stage.job for stage in recipe.stages if stage.name == FINAL)
     engine = NativeEngine(
         workdir=Path("."), cache_dir=Path("."), solsdir=Path("SOLSDIR"), threads=os.cpu_count(),
-        memory_limit=8 * 10**9,
+        memory_limit=8 * 10**9, beam_model=config.image.beam_model,
     )
     for name, column, cycles in (("companion_noise", "NOISE_DATA", 0),
                                  ("companion_clean", "CLEAN_DATA", 2)):
