@@ -4,12 +4,17 @@
 #     bash misc/test.sh [WORD...]        words are handed to pytest, e.g. -m 'not slow'
 #
 # The tests use the installed package and its scripts, not the folder ddfpipe of the checkout.
-# The exit code is that of pytest.  Environment variables: see setup.sh.
+# DP3, which one of the engines uses, goes into an environment of its own inside that of ddfpipe; where it
+# cannot be installed its tests skip and say so.  The exit code is that of pytest.  Environment
+# variables: see setup.sh; DDFPIPE_TOOLS names a folder where DP3 lies already.
 set -euo pipefail
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export DDFPIPE_VENV=${DDFPIPE_VENV:-$checkout/.venv}
 bash "$checkout/misc/setup.sh" test
+export DDFPIPE_TOOLS=${DDFPIPE_TOOLS:-$DDFPIPE_VENV/lofar}
+timeout 600 bash "$checkout/misc/install_lofar.sh" --dp3 ||
+    echo "== DP3 cannot be installed; going on without it"
 
 unset PYTHONPATH PYTHONHOME
 export PATH=$DDFPIPE_VENV/bin:$PATH
