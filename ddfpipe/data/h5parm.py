@@ -9,7 +9,7 @@ weight zero is flagged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -17,24 +17,15 @@ import numpy as np
 
 from ddfpipe.calibration.gains import CORRELATIONS, GainTable
 from ddfpipe.data.atomic import atomic_path
+from ddfpipe.data.killms import NAMES
+from ddfpipe.data.soltabs import (AXES, SolutionTable, centres_to_edges, choose_tables,
+                                  join_tables)
 from ddfpipe.errors import SolveError
 
-AXES = ("time", "freq", "ant", "dir", "pol")
 OWN = "ddfpipe_"
 """What begins the names of this project's additions to an h5parm."""
-
-
-@dataclass
-class SolutionTable:
-    """One soltab: val and weight (time, freq, ant, dir, pol) float64, axes name -> values.
-
-    Axes that the file lacks have length one and the value None.
-    """
-
-    kind: str
-    val: np.ndarray
-    weight: np.ndarray
-    axes: dict[str, np.ndarray | None]
+USED = "SolutionTables"
+"""Entry of `GainTable.meta`: which tables the gains were made of, joined by +."""
 
 
 def _text(value: object) -> str:
@@ -71,22 +62,32 @@ def _read_soltab(path: Path, group: h5py.Group) -> SolutionTable:
     return SolutionTable(kind, val, weight, axes)
 
 
+def _solset(path: Path, file: h5py.File, wanted: str | None) -> str:
+    """Name of the solution set to read."""
+    sets = sorted(key for key in file if isinstance(file[key], h5py.Group))
+    if wanted is not None and wanted in sets:
+        return wanted
+    if wanted is None and "sol000" in sets:
+        return "sol000"
+    if wanted is None and len(sets) == 1:
+        return sets[0]
+    if not sets:
+        raise SolveError(f"{path}: no solution set at all; it is not an h5parm")
+    raise SolveError(f"{path}: no solution set {wanted or 'sol000'}; name one of "
+                     f"{', '.join(sets)}")
+
+
 def read_soltabs(path: str | Path, solset: str | None = None) -> tuple[dict, dict, dict]:
     """All solution tables of one solution set.
 
     Returns (soltabs name -> SolutionTable, antennas name -> position (3,) m, sources name ->
-    (ra, dec) rad).  solset: None takes the first in alphabetical order ("sol000" if there).
-    Raises SolveError when the file is missing, damaged or no h5parm.
+    (ra, dec) rad).  solset: None takes sol000, or the only one.
+    Raises SolveError when the file is missing, damaged or no h5parm, or has no such set.
     """
     path = Path(path)
     try:
         with h5py.File(path, "r") as file:
-            sets = sorted(key for key in file if isinstance(file[key], h5py.Group))
-            name = solset or ("sol000" if "sol000" in sets else next(iter(sets), ""))
-            if name not in file:
-                raise SolveError(f"{path}: no solution set {name or 'at all'}; it is not an "
-                                 "h5parm")
-            group = file[name]
+            group = file[_solset(path, file, solset)]
             tables = {key: _read_soltab(path, item) for key, item in sorted(group.items())
                       if isinstance(item, h5py.Group) and "val" in item}
             antennas = {_text(row["name"]): np.asarray(row["position"], np.float64)
@@ -99,83 +100,79 @@ def read_soltabs(path: str | Path, solset: str | None = None) -> tuple[dict, dic
     return tables, antennas, sources
 
 
-def centres_to_edges(centres: np.ndarray | None) -> np.ndarray:
-    """(n, 2) interval edges half-way between centres; one lonely centre gives an interval of zero
-    width around it, which nearest-interval look-up extends to everything; None gives [0, 0]."""
-    if centres is None:
-        return np.zeros((1, 2))
-    centres = np.asarray(centres, np.float64)
-    if len(centres) == 1:
-        return np.repeat(centres[:, None], 2, axis=1)
-    middle = (centres[1:] + centres[:-1]) / 2
-    first, last = 2 * centres[0] - middle[0], 2 * centres[-1] - middle[-1]
-    return np.stack([np.append(first, middle), np.append(middle, last)], axis=1)
+def read_h5parm(path: str | Path, solset: str | None = None, *,
+                soltabs: Sequence[str] | None = None,
+                freqs: np.ndarray | None = None) -> GainTable:
+    """The gains that the tables of an h5parm tell, as one GainTable.
 
-
-def _edges(path: Path, axis: str, table: SolutionTable, stored: np.ndarray | None) -> np.ndarray:
-    edges = centres_to_edges(table.axes[axis])
-    if stored is not None and stored.shape == edges.shape:
-        return stored
-    if np.any(np.diff(edges.mean(axis=1)) <= 0):
-        raise SolveError(f"{path}: the {axis} axis does not grow; it cannot be used")
-    return edges
-
-
-def read_h5parm(path: str | Path, solset: str | None = None) -> GainTable:
-    """Phases and amplitudes of an h5parm as a GainTable.
-
-    A table of phases alone has amplitude one, and the other way round.  Lone polarisation axes of
-    2 or 4 become n_corr; other lengths are an error.  Raises SolveError.
+    soltabs: names of the tables to multiply; None chooses, see `choose_tables`.  freqs: (n,) Hz
+    for TEC and clock, see `join_tables`.  A table of phases alone has amplitude one, and the other
+    way round.  Raises SolveError.
     """
     path = Path(path)
     tables, antennas, sources = read_soltabs(path, solset)
-    phase = next((t for t in tables.values() if t.kind == "phase"), None)
-    amplitude = next((t for t in tables.values() if t.kind == "amplitude"), None)
-    main = phase or amplitude
-    if main is None:
-        raise SolveError(f"{path}: neither phases nor amplitudes; its tables are "
-                         f"{', '.join(tables) or 'none'}")
-    if phase and amplitude and phase.val.shape != amplitude.val.shape:
-        raise SolveError(f"{path}: phases {phase.val.shape} and amplitudes "
-                         f"{amplitude.val.shape} are on different grids; bring them to one first")
-    if main.val.shape[4] not in CORRELATIONS:
-        raise SolveError(f"{path}: {main.val.shape[4]} polarisations; 1, 2 or 4 can be read")
-    bad = np.zeros(main.val.shape, bool)
-    log_gain = np.zeros(main.val.shape, np.complex128)
-    for table, factor in ((phase, 1j), (amplitude, 1.0)):
-        if table is None:
-            continue
-        good = np.isfinite(table.val) & (table.weight > 0)
-        value = np.where(good, table.val, 0.0 if table is phase else 1.0)
-        if table is amplitude:
-            # A full-Jones amplitude of exactly zero is a value, not a gap: keep it as zero.
-            log_gain += np.log(np.maximum(value, 1e-300))
-        else:
-            log_gain += factor * value
-        bad |= ~good
-    gains = np.exp(log_gain)
-    if gains.shape[4] == 4:
-        gains[..., 1:3][bad[..., 1:3]] = 0.0
+    chosen = choose_tables(path, tables, soltabs)
+    joined = join_tables(path, chosen, freqs)
     extra = _read_extra(path, solset)
-    names = [_text(n) for n in main.axes["ant"]] if main.axes["ant"] is not None else ["all"]
-    dirs = [_text(n) for n in main.axes["dir"]] if main.axes["dir"] is not None else []
-    directions = np.array([sources.get(n, (np.nan, np.nan)) for n in dirs]
-                          or [next(iter(sources.values()), (np.nan, np.nan))], np.float64)
-    directions[:, 0] %= 2 * np.pi
-    positions = np.array([antennas[n] for n in names]) \
-        if all(n in antennas for n in names) else None
-    return GainTable(_edges(path, "time", main, extra.get("time_edges")),
-                     _edges(path, "freq", main, extra.get("freq_edges")), gains, names,
-                     directions, error=extra.get("error"), flag=bad, ant_pos=positions,
-                     meta=extra.get("meta", {}))
+    error = extra.get("error")
+    stations = joined.stations or ["all"]
+    known = all(name in antennas for name in stations)
+    names = {} if joined.directions is None or _plain(joined.directions) \
+        else {NAMES: ",".join(joined.directions)}
+    return GainTable(_edges(joined.times, extra.get("time_edges")),
+                     _edges(joined.freqs, extra.get("freq_edges")), joined.gains, stations,
+                     _places(path, joined.directions, sources), flag=joined.bad,
+                     error=error if error is not None and error.shape == joined.gains.shape
+                     else None,
+                     ant_pos=np.array([antennas[name] for name in stations]) if known else None,
+                     meta=extra.get("meta", {}) | names | {USED: "+".join(chosen)})
+
+
+def _plain(names: Sequence[str]) -> bool:
+    """Whether names need not be kept: they are those given to unnamed directions, or cannot be."""
+    return list(names) == _numbered(len(names)) or any("," in name for name in names)
+
+
+def _numbered(number: int) -> list[str]:
+    return [f"[dir{i:02d}]" for i in range(number)]
+
+
+def _direction_names(table: GainTable) -> list[str]:
+    """Names of the directions: as they were read, else [dir00], [dir01], ..."""
+    names = str(table.meta.get(NAMES, "")).split(",")
+    usable = len(names) == len(table.directions) == len(set(names)) and all(names)
+    return names if usable else _numbered(len(table.directions))
+
+
+def _edges(centres: np.ndarray | None, stored: np.ndarray | None) -> np.ndarray:
+    """Interval edges: those stored beside the tables as long as they fit the axis."""
+    edges = centres_to_edges(centres)
+    if stored is None or stored.shape != edges.shape:
+        return edges
+    apart = np.abs(stored.mean(axis=1) - edges.mean(axis=1))
+    fits = apart <= np.diff(stored, axis=1)[:, 0] / 2 + 1e-9 * np.abs(stored[:, 0])
+    return stored if fits.all() else edges
+
+
+def _places(path: Path, names: list[str] | None, sources: dict) -> np.ndarray:
+    """(n_dir, 2) right ascension (0 to 2 pi) and declination; NaN where the file does not tell."""
+    if names is None:
+        found = list(sources.values())[:1] or [np.full(2, np.nan)]
+    else:
+        found = [sources.get(name, np.full(2, np.nan)) for name in names]
+    places = np.array(found, np.float64)
+    if (np.abs(places[:, 1]) > np.pi / 2 + 1e-6).any() or (np.abs(places[:, 0]) > 7.0).any():
+        raise SolveError(f"{path}: the table of sources has directions such as "
+                         f"{places[np.nanargmax(np.abs(places).max(axis=1))]}; they must be in "
+                         "radians")
+    places[:, 0] %= 2 * np.pi
+    return places
 
 
 def _read_extra(path: Path, solset: str | None) -> dict:
     """What this project adds to an h5parm: interval edges, errors and meta values."""
     with h5py.File(path, "r") as file:
-        group = file.get(solset or "sol000")
-        if group is None:
-            return {}
+        group = file[_solset(path, file, solset)]
         names = ("time_edges", "freq_edges", "error")
         out = {key: group[OWN + key][()] for key in names if OWN + key in group}
         if not out:
@@ -190,7 +187,8 @@ def _read_extra(path: Path, solset: str | None) -> dict:
 def write_h5parm(table: GainTable, path: str | Path) -> None:
     """Write a table as an h5parm with phase000 and amplitude000, whole or not at all.
 
-    Readable by LoSoTo, DP3 and WSClean.  Weights are 0 where flagged (the values there are NaN, as
+    Readable by LoSoTo, DP3 and WSClean; directions have the names that they were read with, else
+    [dir00], [dir01], ...  Weights are 0 where flagged (the values there are NaN, as
     DP3 expects) and 1 elsewhere.  Beside the standard tables, datasets `ddfpipe_...` keep the
     interval edges and the errors, attributes the meta values; a group of our own would stop WSClean,
     which takes every group for a solution table.  The bytes depend on the table alone.
@@ -199,7 +197,7 @@ def write_h5parm(table: GainTable, path: str | Path) -> None:
             h5py.File(temporary, "w", libver="earliest", track_order=False) as file:
         group = file.create_group("sol000")
         group.attrs["h5parm_version"] = np.bytes_("1.0")
-        directions = [f"[dir{i:02d}]" for i in range(len(table.directions))]
+        directions = _direction_names(table)
         _write_headers(group, table, directions)
         gains = np.asarray(table.gains, np.complex128)
         for kind, value in (("amplitude", np.abs(gains)), ("phase", np.angle(gains))):
@@ -210,10 +208,15 @@ def write_h5parm(table: GainTable, path: str | Path) -> None:
         for key, value in extra.items():
             group.create_dataset(OWN + key, data=value, track_times=False)
         for key, value in sorted(table.meta.items()):
+            if key == USED:
+                continue
             group.attrs[OWN + key] = np.bytes_(value) if isinstance(value, str) else value
 
 
 def _write_headers(group: h5py.Group, table: GainTable, directions: list[str]) -> None:
+    long = [name for name in table.ant_names if len(name) > 16]
+    if long:
+        raise SolveError(f"station name {long[0]} is too long for an h5parm (16 letters)")
     antenna = np.zeros(len(table.ant_names), [("name", "S16"), ("position", "<f4", (3,))])
     antenna["name"] = [name.encode() for name in table.ant_names]
     if table.ant_pos is not None:
