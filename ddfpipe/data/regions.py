@@ -3,6 +3,9 @@
 A facet layout is written as DDFacet writes it, one `point` with the facet's label at its direction
 followed by the `line`s of its edges, in fk5 degrees: tools of the surveys parse exactly that.
 Reading also takes the layout of WSClean and DP3, one `polygon` with an optional `point`.
+
+DDFacet writes points and edges of one file in different orders, so that a point is seldom followed
+by the edges of its facet: labels and centres go by where the point lies.
 """
 
 from __future__ import annotations
@@ -61,8 +64,10 @@ def write_tessel(path: Path | str, facets: Sequence[FacetOutline]) -> Path:
 
 
 def read_tessel(path: Path | str) -> list[FacetOutline]:
-    """Read facet outlines (lines that join up to a polygon, or polygons).
+    """Read facet outlines (lines that join up to a polygon, or polygons), in the file's order.
 
+    A label and centre belong to the polygon about them, else to the one that is left over, nearest
+    first.
     Raises SkyModelError when there are none or the lines of a facet do not join up.
     """
     path = Path(path)
@@ -99,7 +104,67 @@ def read_tessel(path: Path | str) -> list[FacetOutline]:
     close_lines()
     if not facets:
         raise SkyModelError(f"{path}: no facets (lines or polygons in fk5 degrees) found.")
-    return facets
+    return _matched(facets)
+
+
+def _matched(facets: list[FacetOutline]) -> list[FacetOutline]:
+    """Facets whose labels and centres are those of the points inside their polygons."""
+    if any(facet.centre is None for facet in facets):
+        return facets
+    corners = np.concatenate([facet.polygon for facet in facets])
+    ra0, dec0 = _middle(corners)
+    plane = SkyGrid(ra0, dec0, 1, 1, 1.0)
+    polygons = [np.stack(plane.lm_of(*facet.polygon.T), axis=1) for facet in facets]
+    points = np.stack(plane.lm_of(*np.array([facet.centre for facet in facets]).T), axis=1)
+    inside = np.array([_contains(polygon, points) for polygon in polygons])
+    if np.diag(inside).all():
+        return facets
+    distance = np.array([np.hypot(*(points - polygon.mean(axis=0)).T) for polygon in polygons])
+    cost = np.where(np.isfinite(distance), distance, 1e3) + 1e4 * ~inside
+    order = np.empty(len(facets), int)
+    for _ in facets:
+        which, point = np.unravel_index(np.argmin(cost), cost.shape)
+        order[which] = point
+        cost[which], cost[:, point] = np.inf, np.inf
+    return [FacetOutline(facets[k].label, facets[k].centre, facet.polygon)
+            for facet, k in zip(facets, order)]
+
+
+def _middle(places: np.ndarray) -> tuple[float, float]:
+    """(ra, dec) of the mean of (n, 2) directions, safe across 0h."""
+    ra, dec = places.T
+    x, y, z = (np.cos(dec) * np.cos(ra)).sum(), (np.cos(dec) * np.sin(ra)).sum(), np.sin(dec).sum()
+    return float(np.arctan2(y, x)), float(np.arctan2(z, np.hypot(x, y)))
+
+
+def _contains(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(n,) bool: points (n, 2) inside a polygon (k, 2), by the number of edges to their right."""
+    (x0, y0), (x1, y1) = polygon.T[:, :, None], np.roll(polygon, -1, axis=0).T[:, :, None]
+    x, y = points.T
+    crossing = (y0 > y) != (y1 > y)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        right = x < x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+    return (crossing & right).sum(axis=0) % 2 == 1
+
+
+def write_polygons(path: Path | str, facets: Sequence[FacetOutline], *,
+                   labels: bool = True) -> Path:
+    """Write facet outlines as WSClean and DP3 want them, one polygon each.
+
+    labels: a point with the facet's label after each polygon, which names the direction of its
+    gains for DP3.  WSClean 3.1 mistakes these points: leave them out for it, then every facet
+    takes the gains of the nearest direction.
+    """
+    lines = [_HEADER]
+    for facet in facets:
+        corners = np.asarray(facet.polygon, float) / DEGREE
+        text = ",".join(f"{ra % 360.0:.9f},{dec:.9f}" for ra, dec in corners)
+        lines.append(f"polygon({text})\n")
+        if labels and facet.centre is not None:
+            ra, dec = (v / DEGREE for v in facet.centre)
+            lines.append(f"point({ra % 360.0:.9f},{dec:.9f}) # text={{{facet.label}}}\n")
+    atomic_write_text(path, "".join(lines))
+    return Path(path)
 
 
 def _numbers(text: str, path: Path, number: int) -> list[float]:

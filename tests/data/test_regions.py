@@ -11,6 +11,7 @@ from ddfpipe.data.regions import (
     read_tessel,
     region_centres,
     region_mask,
+    write_polygons,
     write_tessel,
 )
 from ddfpipe.errors import SkyModelError
@@ -22,9 +23,42 @@ GRID = SkyGrid(3.65, 0.95, 100, 120, 10 * ARCSEC)
 def test_ddfacets_own_layout_survives_reading_and_writing(shared_data, tmp_path):
     source = shared_data / "peer-products" / "ddfacet.tessel.reg"
     facets = read_tessel(source)
-    assert len(facets) == 9 and facets[0].label == "F0_S8"
+    assert len(facets) == 9 and {f.label for f in facets} == {
+        "F0_S8", "F1_S6", "F2_S2", "F3_S7", "F4_S3", "F5_S4", "F6_S1", "F7_S5", "F8_S0"}
     assert all(len(f.polygon) >= 3 for f in facets)
-    assert write_tessel(tmp_path / "a.tessel.reg", facets).read_text() == source.read_text()
+    copy = write_tessel(tmp_path / "a.tessel.reg", facets)
+    assert sorted(copy.read_text().splitlines()) == sorted(source.read_text().splitlines())
+    again = read_tessel(copy)
+    assert [f.label for f in again] == [f.label for f in facets]
+
+
+def test_ddfacets_points_go_to_the_polygons_about_them(shared_data):
+    """Only one of the nine points of this file is followed by the edges of its facet."""
+    for facet in read_tessel(shared_data / "peer-products" / "ddfacet.tessel.reg"):
+        (ra, dec), corners = facet.centre, facet.polygon
+        # Turn angle about the point: a full turn inside, none outside.
+        east, north = (corners[:, 0] - ra) * np.cos(dec), corners[:, 1] - dec
+        angle = np.unwrap(np.arctan2(north, east)[[*range(len(corners)), 0]])
+        assert abs(angle[-1] - angle[0]) == pytest.approx(2 * np.pi, abs=1e-6)
+
+
+def test_points_outside_their_facets_stay_where_they_are(tmp_path):
+    """A facet cut off by the edge of the image can lose its direction."""
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * DEGREE
+    facets = [FacetOutline("out", (5 * DEGREE, 0.5 * DEGREE), square),
+              FacetOutline("in", (1.5 * DEGREE, 0.5 * DEGREE), square + [DEGREE, 0])]
+    assert [f.label for f in read_tessel(write_tessel(tmp_path / "a.reg", facets))] == ["out", "in"]
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_polygons_for_other_programs(tmp_path, labels):
+    square = np.array([[359.5, 50], [0.5, 50], [0.5, 51], [359.5, 51]]) * DEGREE
+    facets = [FacetOutline("[dir00]", (0.0, 50.5 * DEGREE), square)]
+    path = write_polygons(tmp_path / "a.reg", facets, labels=labels)
+    assert ("text={[dir00]}" in path.read_text()) == labels == ("point" in path.read_text())
+    (back,) = read_tessel(path)
+    np.testing.assert_allclose(back.polygon, square, atol=1e-10)
+    assert back.label == ("dir00" if labels else "F0")
 
 
 def test_wscleans_polygons_are_read(tmp_path):
