@@ -50,6 +50,7 @@ class Call:
     retries: further tries after a death by one of the signals `TRANSIENT`, after a time-out, or
         after ending well without a product; only for programs that begin anew each time.
     parser: finds progress in the output.
+    ended: called with the process id when it has ended, however it did, to clear what it left.
     """
 
     words: tuple[str, ...]
@@ -60,6 +61,7 @@ class Call:
     timeout: float | None = None
     retries: int = 0
     parser: Parser | None = None
+    ended: Callable[[int], object] | None = None
 
     @property
     def name(self) -> str:
@@ -125,6 +127,9 @@ class Runner:
             _end(process)
             _clear((*call.products, *call.partial))
             raise
+        finally:
+            if call.ended is not None:
+                call.ended(process.pid)
         self._detail(f"{call.name} ended with {process.returncode}")
         try:
             if late:

@@ -1,40 +1,25 @@
 """Find gains with DP3's ddecal: a scalar gain towards each direction, or one full Jones matrix.
 
 The model of a solve of directions reaches DP3 as a text sky model with a patch a direction where
-it is small, which is exact, and else as columns of visibilities that WSClean predicts.  What
-depends on the flux scale is treated as in our own engine: the mean amplitude of all stations, and
-its trend with the distance from the core, are divided out.
+it is small, which is exact, and else as columns of visibilities that WSClean predicts.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
-from ...calibration.gains import GainTable, concatenate
-from ...calibration.intervals import automatic_intervals
-from ...calibration.jones import natural_unitary
-from ...calibration.priors import amplitude_trend, station_factor
-from ...data import solutions
-from ...data.atomic import atomic_write_json
-from ...data.clusters import read_clusters
-from ...data.model import PixelModel, load_model
+from ...calibration.gains import concatenate
+from ...data.model import PixelModel
 from ...data.skymodel import from_pixels, write_skymodel
-from ...errors import SolveError
-from ...naming import image_product
-from ...units import ARCSEC, MINUTE
-from ..base import GainChoice, SolveJob, SolveResult
-from ..external.runner import Call, Runner
+from ...units import ARCSEC
+from ..base import GainChoice
+from ..external.runner import Call
+from ..external.solving import SetwiseSolve
 from ..external.tools import tool_environment
-from ..external.view import PREDICT, View, open_view
-from ..native.modelsky import sky_facets
-from ..native.solveweights import residual_weights, save_weights
-from ..native.solving import solve_note
-from ..native.state import digest
-from ..native.visibilities import MSData, Scratch
+from ..external.view import PREDICT, View
+from ..native.solveweights import residual_weights
 from .commands import Gridding, Solving, solve_command
 from .facets import write_gains
 from .predicting import predict
@@ -44,54 +29,12 @@ TEXT_LIMIT = 5000
 """Components up to which a model is handed over as text and summed directly."""
 
 
-class DP3Solve:
+class DP3Solve(SetwiseSolve):
     """One solving job with DP3."""
 
-    def __init__(self, engine, job: SolveJob, monitor):
-        self.engine, self.job, self.monitor = engine, job, monitor
-        self.native, self.runner = engine.native, Runner(monitor)
-
-    def run(self) -> SolveResult:
-        """Solve every measurement set that has no solution yet; returns what was made.
-
-        Raises SolveError, SkyModelError, DataError, StageFailed and ResourceError (see `Runner`).
-        """
-        job = self.job
-        self.engine.require(job)
-        self.model = load_model(self.native.workdir / image_product(job.model, "model"))
-        if self.model.size == 0:
-            raise SolveError(f"the model of {job.model} is empty: nothing to calibrate on. Look at "
-                             "its mask and at option masking.thresholds")
-        with Scratch(self.native.cache_dir / f"ddfpipe.scratch.{job.name}") as scratch:
-            self.folder = scratch.folder.absolute()
-            view = open_view(self.native, job, self.monitor, scratch, "spectrum",
-                             uv_down_weight=job.uv_down_weight)
-            self._find_directions(view)
-            figures, products = [], []
-            for number in range(len(view.sets)):
-                self.monitor.check()
-                one = View(replace(view.data, sets=[view.sets[number]]), [view.copies[number]])
-                figure, made = self._solve_set(one)
-                figures.append(figure)
-                products += made
-                self.monitor.progress(f"solving {job.name}", number + 1, len(view.sets))
-        return SolveResult(job.name, tuple(products), summary(figures))
+    program = "dp3"
 
     # -- model -----------------------------------------------------------------------------------
-
-    def _find_directions(self, view: View) -> None:
-        """Directions (n, 2) in rad, facets, and the direction of every component."""
-        job, grid = self.job, self.model.grid
-        clusters = self.native.workdir / job.clusters if job.clusters else None
-        centre = view.data.phase_centre
-        self.facets = sky_facets(grid.nx, grid.cell, clusters, centre)
-        if job.kind == "DI":
-            self.directions = np.array([centre])
-            return
-        catalogue = read_clusters(clusters)
-        self.directions = np.stack([catalogue.ra, catalogue.dec], axis=1)
-        owner = self.facets.facet_map().ravel()[self.model.index]
-        self.part = np.array([f.dir_index for f in self.facets.facets])[owner]
 
     def _gridding(self, one: View, choice) -> Gridding:
         """WSClean for predictions of one measurement set through known gains."""
@@ -124,22 +67,28 @@ class DP3Solve:
 
     # -- one measurement set ---------------------------------------------------------------------
 
-    def _solve_set(self, one: View):
+    def solve_set(self, one: View):
         """Gains of one measurement set: (figures, paths).  An up-to-date solution is kept."""
-        job, s, copy = self.job, one.sets[0], one.copies[0]
-        key = self._key(s)
-        kept = self._kept(s, key)
+        s, copy = one.sets[0], one.copies[0]
+        key = self.key(s)
+        kept = self.kept(s, key)
         if kept is not None:
             return kept
         words = self._model_words(one)
-        slots, chans = self._interval(one)
+        slots, chans = self.interval(one)
         tables, parts = [], []
         for run in time_runs(s.cache):
             table, part = self._solve_run(one, run, words, slots, chans)
             tables.append(table)
             parts += [(part, run)] if part else []
         copy.remove_columns(words.get("columns", ()))
-        return self._save(s, self._gauge(concatenate(tables)), parts, key)
+        table = self.gauge(concatenate(tables))
+        weights, more = None, {}
+        if parts:
+            facts, more = residual_facts(parts, s, table)
+            weights = residual_weights(s.cache, facts, table.freq_edges,
+                                       np.ones(len(s.cache.ant1)))
+        return self.save(s, table, key, weights, more)
 
     def _solve_run(self, one: View, run: Run, words: dict, slots: int, chans: int):
         """(table of a run of slots, measurement set of its residuals or None)."""
@@ -161,100 +110,6 @@ class DP3Solve:
         names = None if job.kind == "DI" else names
         return match_table(h5, s.cache, run, slots, names, self.directions), residual
 
-    def _interval(self, one: View) -> tuple[int, int]:
-        """(slots, channels) of a solution interval."""
-        job, s = self.job, one.sets[0]
-        cache = s.cache
-        dt, blocks = job.dt_min, job.n_chan_sols
-        chans = int(np.ceil(cache.n_chan / (blocks or 1)))
-        if job.kind == "DI" and (dt is None or blocks is None):
-            slots, found = self._automatic(one)
-            chans = chans if blocks else found
-            dt = dt if dt is not None else slots * cache.interval / MINUTE
-        slots = max(1, round(dt * MINUTE / cache.interval))
-        return slots, chans
-
-    def _automatic(self, one: View) -> tuple[int, int]:
-        """(slots, channels) from the signal of the model against the noise of the data.
-
-        The noise is the scatter of the cross hands, where the sky is all but empty.
-        """
-        s, copy = one.sets[0], one.copies[0]
-        middle = s.shape[0] // 2
-        part = slice(middle, middle + 1)
-        used = s.weight[part] > 0
-        if not used.any():
-            return 1, s.cache.n_chan
-        data, model = copy.read("DATA", part)[used], copy.read(PREDICT, part)[used]
-        noise = 1.4826 * np.sqrt(2) * np.median(np.abs(data[:, 1].real))
-        return automatic_intervals(
-            float(np.abs(model[:, 0]).mean()), float(noise), s.cache.n_chan, s.shape[0]
-        )
-
-    def _gauge(self, table: GainTable) -> GainTable:
-        """Natural unitary of full Jones matrices; amplitudes flat over the stations."""
-        job = self.job
-        gains = table.gains.copy()
-        factor = station_factor(np.asarray(table.ant_pos))
-        unitary = [np.eye(2, dtype=complex)] * gains.shape[1]
-        for t in range(gains.shape[0]):
-            for block in range(gains.shape[1]):
-                cell, flag = gains[t, block], table.flag[t, block].any(axis=-1)
-                if job.kind == "DI":
-                    good = ~flag[:, 0]
-                    unitary[block] = natural_unitary(cell[:, 0], good * 1.0, unitary[block])
-                    turned = cell[:, 0].reshape(-1, 2, 2) @ unitary[block]
-                    cell[good, 0] = turned.reshape(-1, 4)[good]
-                if job.kind == "DD" or job.tie_amplitudes:
-                    _flatten(cell, flag, factor)
-        return replace(table, gains=gains)
-
-    # -- results ---------------------------------------------------------------------------------
-
-    def _key(self, s: MSData) -> str:
-        """Key of everything that decides this measurement set's gains."""
-        job, native = self.job, self.native
-        names = [*job.pre_apply, *(job.model_gains.names if job.model_gains else ())]
-        used = [solutions.load_solution(native.solsdir, s.cache.name, n).gains for n in names]
-        clusters = [native.workdir / job.clusters] if job.clusters else []
-        values = asdict(job) | {"clusters": None}
-        values["vis"]["ms"] = [Path(ms).name for ms in job.vis.ms]
-        versions = {name: tool.version for name, tool in self.engine.tools.items()}
-        return digest("dp3", versions, values, s.reader.content_key(), *self.model.arrays, *used,
-                      *clusters)
-
-    def _kept(self, s: MSData, key: str):
-        """What an earlier, interrupted solve left for this measurement set, if it still fits."""
-        note = solve_note(self.native.solsdir, s.cache.name, self.job.name)
-        try:
-            record = json.loads(note.read_text())
-        except (OSError, ValueError):
-            return None
-        paths = [note.parent / name for name in record["files"]]
-        if record["key"] != key or not all(path.exists() for path in paths):
-            return None
-        return record["figures"], paths
-
-    def _save(self, s: MSData, table: GainTable, parts: list, key: str):
-        job, cache, solsdir = self.job, s.cache, self.native.solsdir
-        paths = solutions.save_solution(table, solsdir, cache.name, job.name)
-        figures = {"flagged": float(table.flag.mean())}
-        if parts:
-            facts, more = residual_facts(parts, s, table)
-            figures |= more
-            weights = residual_weights(cache, facts, table.freq_edges, np.ones(len(cache.ant1)))
-            paths.append(save_weights(solsdir, cache.name, job.name, weights))
-        note = solve_note(solsdir, cache.name, job.name)
-        record = {"key": key, "figures": figures, "files": [path.name for path in paths]}
-        atomic_write_json(note, record)
-        left = f", residual {figures['residual_share']:.3g} of the data" if parts else ""
-        self.monitor.message(
-            f"{job.name} {cache.name}: {table.gains.shape[0]} x {table.gains.shape[1]} intervals "
-            f"of {len(self.directions)} direction(s){left}"
-        )
-        return figures, paths
-
-
 class PredictShape:
     """What a prediction needs of an image job."""
 
@@ -267,20 +122,3 @@ class PredictShape:
 def patch_name(direction: int) -> str:
     """Name of a direction in sky models and solutions."""
     return f"dir{direction:04d}"
-
-
-def _flatten(cell: np.ndarray, flag: np.ndarray, factor: np.ndarray) -> None:
-    """Divide mean amplitude and trend over the stations out of gains (ant, dir, corr), in place."""
-    size = np.sqrt((np.abs(cell) ** 2).sum(axis=-1) / (2 if cell.shape[-1] == 4 else 1))
-    for d in range(cell.shape[1]):
-        good = ~flag[:, d] & (size[:, d] > 0)
-        if good.any():
-            log = np.log(np.maximum(size[:, d], 1e-300))[:, None]
-            cell[good, d] /= np.exp(amplitude_trend(log, factor, good))[good]
-
-
-def summary(figures: list[dict]) -> dict:
-    """Figures of all measurement sets together: means."""
-    names = {name for figure in figures for name in figure}
-    means = {n: float(np.mean([f[n] for f in figures if n in f])) for n in sorted(names)}
-    return means | {"sets": len(figures)}
