@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ class TextSkyModel:
     name, patch: str; gaussian: bool; ra, dec: radians; stokes (4, n): Jy at `frequency` (Hz, 0 when
     unknown); terms (n, k): spectral coefficients; logarithmic: bool; major, minor: FWHM radians;
     orientation: radians; absolute: orientation counts from north at the source, else from the
-    m axis of the image.
+    m axis of the image.  places: (ra, dec) in radians of the patches that have a line of their own.
     """
 
     name: tuple[str, ...]
@@ -51,6 +52,7 @@ class TextSkyModel:
     minor: np.ndarray
     orientation: np.ndarray
     absolute: np.ndarray
+    places: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -160,7 +162,7 @@ def read_skymodel(path: Path | str) -> TextSkyModel:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise SkyModelError(f"{path}: sky model cannot be read ({err}).") from err
-    fields, defaults, sources = None, {}, []
+    fields, defaults, sources, places = None, {}, [], {}
     for number, line in enumerate(lines, start=1):
         comment = line.lstrip().startswith("#")
         found = _FORMAT.match(line.lstrip(" #") if comment else line)
@@ -173,13 +175,15 @@ def read_skymodel(path: Path | str) -> TextSkyModel:
             raise SkyModelError(f"{path}, line {number}: no FORMAT line before the first source.")
         try:
             record = _parse_line(line, fields, defaults)
-            if record is not None:
+            if "name" in record:
                 sources.append(record)
+            else:
+                places |= record
         except ValueError as err:
             raise SkyModelError(f"{path}, line {number}: {err}.") from err
     if not sources:
         raise SkyModelError(f"{path}: no sources in this sky model.")
-    return _assemble(sources)
+    return replace(_assemble(sources), places=places)
 
 
 def _cells(text: str) -> list[str]:
@@ -208,15 +212,17 @@ def _parse_format(text: str) -> tuple[list[str], dict[str, str]]:
     return fields, defaults
 
 
-def _parse_line(line: str, fields: list[str], defaults: dict[str, str]) -> dict | None:
-    """One source, or None for the line of a patch."""
+def _parse_line(line: str, fields: list[str], defaults: dict[str, str]) -> dict:
+    """One source, or for the line of a patch its place by its name (none if it tells none)."""
     cells = _cells(line)
     if len(cells) > len(fields) and any(cells[len(fields):]):
         raise ValueError(f"{len(cells)} values for {len(fields)} fields")
     values = dict(zip(fields, cells))
     row = {f: values.get(f, "").strip("'\"") or defaults.get(f, "") for f in fields}
     if not row.get("name"):  # LSMTool writes patches as `, , patch, ra, dec` whatever the format
-        return None
+        patch = [cell for cell in cells if cell]
+        place = (parse_ra(patch[1]), parse_dec(patch[2])) if len(patch) >= 3 else (0.0, 0.0)
+        return {patch[0]: place} if any(place) else {}  # zeros stand for a place not told
     kind = row.get("type", "").upper() or "POINT"
     if kind not in ("POINT", "GAUSSIAN"):
         raise ValueError(f"source type {kind!r}; POINT and GAUSSIAN are known")
@@ -260,8 +266,8 @@ def _format_angle(value: float, hours: bool) -> str:
     return f"{'-' if value < 0 else '+'}{first:02d}.{minutes:02d}.{seconds}"
 
 
-def _place(model: TextSkyModel, i: int) -> list[str]:
-    return [_format_angle(model.ra[i] % (2 * math.pi), True), _format_angle(model.dec[i], False)]
+def _sexagesimal_place(ra: float, dec: float) -> list[str]:
+    return [_format_angle(ra % (2 * math.pi), True), _format_angle(dec, False)]
 
 
 def write_skymodel(path: Path | str, model: TextSkyModel) -> Path:
@@ -272,12 +278,12 @@ def write_skymodel(path: Path | str, model: TextSkyModel) -> Path:
              "OrientationIsAbsolute\n"]
     for patch in dict.fromkeys(model.patch if patches else ()):
         i = model.patch.index(patch)
-        place = ", ".join(_place(model, i))
-        lines.append(f", , {patch}, {place}\n")
+        place = model.places.get(patch, (model.ra[i], model.dec[i]))
+        lines.append(f", , {patch}, {', '.join(_sexagesimal_place(*place))}\n")
     for i in range(model.size):
         cells = [model.name[i], "GAUSSIAN" if model.gaussian[i] else "POINT"]
         cells += [model.patch[i]] if patches else []
-        cells += _place(model, i)
+        cells += _sexagesimal_place(model.ra[i], model.dec[i])
         cells += [f"{v:.9g}" for v in model.stokes[:, i]]
         terms = ", ".join(f"{t:.9g}" for t in model.terms[i])
         cells += [f"{model.frequency[i]:.12g}", f"[{terms}]",
@@ -287,6 +293,18 @@ def write_skymodel(path: Path | str, model: TextSkyModel) -> Path:
         lines.append(", ".join(cells) + "\n")
     atomic_write_text(path, "".join(lines))
     return Path(path)
+
+
+def with_patches(model: TextSkyModel, ra, dec, names) -> TextSkyModel:
+    """Every source in the patch of the nearest of some directions (ra, dec radians; names)."""
+    ra, dec = np.atleast_1d(np.asarray(ra, float)), np.atleast_1d(np.asarray(dec, float))
+
+    def unit(a, d):
+        return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+
+    nearest = np.argmax(unit(model.ra, model.dec) @ unit(ra, dec).T, axis=1)
+    places = {str(name): (float(a), float(d)) for name, a, d in zip(names, ra, dec)}
+    return replace(model, patch=tuple(str(names[k]) for k in nearest), places=places)
 
 
 def from_pixels(model: PixelModel, frequency: float) -> TextSkyModel:

@@ -85,8 +85,8 @@ def choose_tables(path: Path, tables: Mapping[str, SolutionTable],
     """The tables to multiply, by name.
 
     wanted: their names; None takes the first table of phases and the first of amplitudes.  Without
-    phases TEC and clock stand in for them; phases without a frequency axis, DP3's `tecandphase`,
-    are joined by the TEC.  Raises SolveError when one is missing or says nothing of gains.
+    phases TEC and clock stand in for them; phases of one frequency, as DP3's `tecandphase` has
+    them, are joined by the TEC.  Raises SolveError when one is missing or says nothing of gains.
     """
     there = ", ".join(f"{name} ({table.kind})" for name, table in tables.items()) or "none"
     if wanted:
@@ -106,7 +106,7 @@ def choose_tables(path: Path, tables: Mapping[str, SolutionTable],
     phases, amplitudes, tec = first(PHASES), first(AMPLITUDES), first(("tec",))
     if not phases:
         phases = tec | first(("clock",))
-    elif tec and next(iter(phases.values())).axes["freq"] is None:
+    elif tec and next(iter(phases.values())).val.shape[1] == 1:
         phases |= tec
     if not phases and not amplitudes:
         raise SolveError(f"{path}: neither phases nor amplitudes, TEC or clock; its tables are "

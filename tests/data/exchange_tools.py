@@ -1,0 +1,112 @@
+"""Other programs for tests of exchange: where they are, small fields, what was applied to data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddfpipe.calibration.gains import GainTable, as_jones, interpolate_index
+from ddfpipe.data.ms import open_table, read_metadata
+from ddfpipe.engines.external.tools import find_tool, tool_environment
+from ddfpipe.errors import ConfigError
+from ddfpipe.simulate.run import simulate
+from ddfpipe.simulate.sky import Source, write_skymodel
+from ddfpipe.simulate.spec import SimulationSpec, update
+
+CENTRE = np.radians([210.0, 50.0])
+PLACES = {"mid": (210.031127, 50.019996), "east": (211.263, 50.6933), "west": (208.585, 50.4915)}
+"""Directions of the small field, degrees."""
+FLUXES = (3.0, 2.0, 1.5)
+
+
+def program(name: str) -> Path:
+    """A program; the test is skipped, loudly, where there is none.  Environment variables such as
+    DDFPIPE_TEST_DP3 (a path, or a folder with bin) tell where it is."""
+    try:
+        return find_tool(name, os.environ.get(f"DDFPIPE_TEST_{name.upper()}", "auto"))
+    except ConfigError as error:
+        pytest.skip(f"SKIPPED LOUDLY: {error}")
+
+
+def python_tool(script: str, variable: str) -> Path:
+    """A script of DDFacet or killMS in the environment that a variable names, or in PATH."""
+    folder = os.environ.get(variable)
+    found = shutil.which(script, path=f"{folder}/bin" if folder else None)
+    if found is None:
+        pytest.skip(f"SKIPPED LOUDLY: no {script}; set {variable} to the virtual environment of "
+                    "DDFacet or killMS")
+    return Path(found)
+
+
+def run(words, cwd: Path, timeout: float = 300.0) -> str:
+    """Run a program and return what it printed; fails with its last words when it fails."""
+    done = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True,
+                          timeout=timeout, stdin=subprocess.DEVNULL,
+                          env=os.environ | tool_environment(cwd))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def small_field(folder: Path, **changes):
+    """Three points and a Gaussian through phases of an ionosphere, 7 stations, 2 sets of 4 channels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [Source(name, *np.radians(place), flux, (-0.7,))
+               for (name, place), flux in zip(PLACES.items(), FLUXES)]
+    wide = np.radians(300 / 3600), np.radians(200 / 3600), np.radians(30)
+    sources.append(Source("wide", *np.radians((209.6, 49.7)), 4.0, (-0.7,), 144e6, *wide))
+    write_skymodel(sources, folder / "given.skymodel")
+    spec = update(SimulationSpec(), {
+        "companions": False, "smearing": False, "sky": {"model": str(folder / "given.skymodel")},
+        "ionosphere": {"diffractive_km": 5.0, "npix": 512},
+        "observation": {"ra_deg": 210.0, "dec_deg": 50.0, "core_fields": 4, "remote_stations": 3,
+                        "n_ms": 2, "channels": 4, "blocks": 1, "slots": 12, "hours": 0.1,
+                        "name": "L000008", "small_list": 2}})
+    return simulate(update(spec, changes), folder, threads=1)
+
+
+def write_regions(path: Path) -> Path:
+    """The directions of the small field as ds9 points."""
+    path.write_text("fk5\n" + "".join(f"point({ra},{dec}) # text={{{name}}}\n"
+                                      for name, (ra, dec) in PLACES.items()))
+    return path
+
+
+def column(ms: Path, name: str = "DATA") -> np.ndarray:
+    """(row, chan, corr) of a measurement set."""
+    with open_table(ms) as main:
+        return main.getcol(name)
+
+
+def fill(ms: Path, value: np.ndarray, name: str = "DATA") -> None:
+    """Put `value`, broadcast to all rows and channels, into a column and clear all flags."""
+    with open_table(ms, readonly=False) as main:
+        data = main.getcol("DATA")
+        data[...] = value
+        main.putcol(name, data)
+        main.putcol("FLAG", np.zeros(data.shape, bool))
+
+
+def copy_set(ms: Path, target: Path) -> Path:
+    """A copy of a measurement set."""
+    shutil.copytree(ms, target)
+    return target
+
+
+def corrupted(ms: Path, table: GainTable, direction: int, jones: np.ndarray) -> np.ndarray:
+    """(row, chan, 4) of `jones` (2, 2) as seen through the gains of a table, looked up as its
+    readers do: J_p M J_q^H at the nearest interval, stations by name."""
+    info = read_metadata(ms)
+    with open_table(ms) as main:
+        time, ant1, ant2 = (main.getcol(n) for n in ("TIME", "ANTENNA1", "ANTENNA2"))
+    at, chan = interpolate_index(table, time, info.freqs)
+    place = np.array([table.station(name) for name in info.ant_names])
+    g = as_jones(table.gains[:, :, :, direction])
+    first = g[at[:, None], chan[None], place[ant1][:, None]]
+    second = g[at[:, None], chan[None], place[ant2][:, None]]
+    out = first @ jones @ np.conj(np.swapaxes(second, -1, -2))
+    return out.reshape(*out.shape[:2], 4)
