@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ddfpipe.errors import ImagingError
+from ddfpipe.errors import DataError
 from ddfpipe.units import ARCSEC, FWHM_TO_SIGMA
 
 Beam = tuple[float, float, float]
@@ -37,12 +37,12 @@ def beam_of(matrix: np.ndarray) -> Beam:
 def deconvolved_beam(target: Beam, beam: Beam) -> Beam:
     """The Gaussian that turns `beam` into `target`; axes are 0 where both agree.
 
-    Raises ImagingError when `target` is narrower than `beam` in some direction.
+    Raises DataError when `target` is narrower than `beam` in some direction.
     """
     matrix = covariance(target) - covariance(beam)
     smallest, allowed = np.linalg.eigvalsh(matrix)[0], RELATIVE * (FWHM_TO_SIGMA * target[0]) ** 2
     if smallest < -2.0 * allowed:
-        raise ImagingError(
+        raise DataError(
             f"a beam of {arcsec(beam)} cannot be made into one of {arcsec(target)}: ask for "
             f"{beam[0] / ARCSEC:.2f} arcsec or more."
         )

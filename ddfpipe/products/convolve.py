@@ -17,7 +17,7 @@ import numpy as np
 
 from ddfpipe import naming
 from ddfpipe.data.atomic import atomic_path
-from ddfpipe.errors import ImagingError
+from ddfpipe.errors import ConfigError, DataError
 from ddfpipe.imaging.convolve import ordered_map
 from ddfpipe.imaging.restore import beam_area
 from ddfpipe.products.beams import Beam, arcsec, covariance, deconvolved_beam, same_beam
@@ -50,8 +50,8 @@ def convolve_image(source: Path, beam: Beam, output: Path | None = None, *, mode
     source: restored image, Jy/beam, or with `model` a model, Jy/pixel, to which the `residual`
     (Jy/beam, with its beam in the header) is added after it was convolved as well.
     output: None for ``<source>_convolved.fits``.  Blank pixels count as zero and stay blank.
-    Raises ImagingError when an image cannot be read, has several planes, no beam, or one that is
-    not smaller than `beam`.
+    Raises ImagingError when an image cannot be read, DataError when it has several planes, no
+    beam, or one that is not smaller than `beam`, ConfigError for a residual without a model.
     """
     output = output or Path(naming.beside_image(source, "convolved"))
     plane = _single(source)
@@ -60,10 +60,10 @@ def convolve_image(source: Path, beam: Beam, output: Path | None = None, *, mode
              else _blurring(plane, beam)]
     if residual is not None:
         if not model:
-            raise ImagingError("--restore adds a residual to a model: use it with --model.")
+            raise ConfigError("--restore adds a residual to a model: use it with --model.")
         terms.append(_blurring(_single(residual), beam))
         if terms[1].plane.shape != plane.shape:
-            raise ImagingError(f"{residual} and {source} differ in size; they must be of one "
+            raise DataError(f"{residual} and {source} differ in size; they must be of one "
                                "image.")
     header = plane.header.copy()
     header["BUNIT"] = "Jy/beam"
@@ -92,7 +92,7 @@ def convolve_apparent(convolved: Path, intrinsic: Path, apparent: Path, output: 
     source, planes = open_plane(convolved), [open_plane(p) for p in (apparent, intrinsic)]
     for plane in planes:
         if plane.shape != source.shape:
-            raise ImagingError(f"{plane.path} and {convolved} differ in size; they must be of one "
+            raise DataError(f"{plane.path} and {convolved} differ in size; they must be of one "
                                "image.")
     with atomic_path(output) as part:
         target = create_plane(part, source.header)
@@ -127,7 +127,7 @@ def _usable(path: Path, beam: Beam, source: Path) -> bool:
     if IDENTITY in plane.header:
         return plane.header[IDENTITY] == convolution_identity(beam, source)
     if plane.beam is None or not same_beam(plane.beam, beam):
-        raise ImagingError(f"{path}: its beam is not {arcsec(beam)} and it was not made here; move "
+        raise DataError(f"{path}: its beam is not {arcsec(beam)} and it was not made here; move "
                            "it away, or ask for its beam.")
     return True
 
@@ -141,7 +141,7 @@ def convolution_identity(beam: Beam, *sources: Path) -> str:
 def _single(path: Path) -> Plane:
     plane = open_plane(path)
     if any(plane.header[f"NAXIS{axis}"] > 1 for axis in range(3, plane.header["NAXIS"] + 1)):
-        raise ImagingError(f"{path}: a cube; an image of one plane is needed: cut one out first.")
+        raise DataError(f"{path}: a cube; an image of one plane is needed: cut one out first.")
     return plane
 
 
@@ -149,12 +149,12 @@ def _blurring(plane: Plane, beam: Beam) -> _Term:
     """What turns an image in Jy/beam into one with `beam`."""
     old = plane.beam
     if old is None or not old[1] > 0.0:
-        raise ImagingError(f"{plane.path}: no beam (BMAJ, BMIN, BPA) in its header; add it, or use "
+        raise DataError(f"{plane.path}: no beam (BMAJ, BMIN, BPA) in its header; add it, or use "
                            "--model for a model in Jy/pixel.")
     try:
         kernel = covariance(deconvolved_beam(beam, old))
-    except ImagingError as err:
-        raise ImagingError(f"{plane.path}: {err}") from err
+    except DataError as err:
+        raise DataError(f"{plane.path}: {err}") from err
     return _Term(plane, kernel, beam[0] * beam[1] / (old[0] * old[1]))
 
 

@@ -158,7 +158,7 @@ def test_convolved_files_of_others_are_used_only_with_the_right_beam(tmp_path):
         fits.delval(path, "DDFCONV")
     before = Path(naming.beside_image(pair[0], "convolved")).stat().st_mtime_ns
     assert convolved_pair(*pair, LARGE)[0].stat().st_mtime_ns == before
-    with pytest.raises(ImagingError, match="not made here"):
+    with pytest.raises(DataError, match="not made here"):
         convolved_pair(*pair, (25 * ARCSEC, 25 * ARCSEC, 0.0))
     assert convolved_pair(*pair, (fields.BEAM, fields.BEAM, 0.0)) == tuple(pair)
 
@@ -199,7 +199,7 @@ def test_model_and_residual_make_the_same_as_the_restored_image(tmp_path):
     parts = read_image(convolve_image(paths["model"], LARGE, tmp_path / "parts.fits", model=True,
                                       residual=paths["residual"])).plane()
     assert np.abs(whole - parts).max() < 2e-5
-    with pytest.raises(ImagingError, match="no beam"):
+    with pytest.raises(DataError, match="no beam"):
         convolve_image(paths["model"], LARGE)
 
 
@@ -236,7 +236,7 @@ def test_position_angles_are_from_north_through_east():
     assert beams.covariance((2.0, 1.0, np.pi / 4))[0, 1] > 0
     major, minor, angle = beams.beam_of(beams.covariance((3e-5, 2e-5, 0.7)))
     assert (major, minor, angle) == pytest.approx((3e-5, 2e-5, 0.7))
-    with pytest.raises(ImagingError, match="ask for 12.00"):
+    with pytest.raises(DataError, match="ask for 12.00"):
         beams.deconvolved_beam((11 * ARCSEC, 11 * ARCSEC, 0.0), SMALL)
 
 
@@ -328,7 +328,7 @@ def test_convolve_script(tmp_path):
                         ([names[0], "--resolution", "20", "--appimage", "x"], "go together"),
                         ([names[0], "--resolution", "3"], "ask for 12.00")):
         wrong = script(tmp_path, "convolve.py", *words)
-        assert wrong.returncode in (1, 5) and told in wrong.stderr
+        assert wrong.returncode == 1 and told in wrong.stderr
         assert "Traceback" not in wrong.stderr
 
 
