@@ -39,7 +39,11 @@ def main(words: list[str]) -> None:
 
     number = plain[0] in ("1", "2")
     fit, home = (int(plain[0]), Path()) if number else (2, Path(plain[0]))
-    chosen = plain[1:] or scaled_observations(home)
+    there = scaled_observations(home)
+    chosen = plain[1:] or there
+    if not set(chosen) <= set(there):
+        raise ConfigError(f"no factors of {chosen[0]} lie here; there are those of "
+                          f"{', '.join(there)}")
     if output and len(chosen) > 1:
         raise ConfigError(f"--output={output}: name one observation of {', '.join(chosen)}")
     for observation in chosen:

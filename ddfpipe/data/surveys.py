@@ -223,8 +223,9 @@ def _scale(column: Column, kind: str, assumed: float, notes: list[str], where: s
         if text in scales:
             return scales[text]
         said = f"has the unit {column.unit}" if text else "has no unit"
-        notes.append(f"{where}: the column {column.name} {said}; {1.0 / assumed:g} of it are taken "
-                     "for a Jy")
+        taken = {1.0: "it is read as Jy", 1e-3: "it is read as mJy"}.get(
+            assumed, f"{1.0 / assumed:g} are read as one Jy")
+        notes.append(f"{where}: column {column.name} {said}, {taken}")
         return assumed
     try:
         return float(units.Unit(text, parse_strict="raise").to(units.rad)) if text else assumed

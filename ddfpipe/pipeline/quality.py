@@ -234,6 +234,7 @@ class Teller:
         """A stage is done."""
         text = figure_text(record.figures)
         self._log.line(text)
+        self._log.line(f"done in {record.seconds:.1f} s")
         self._log.close()
         self._progress.close()
         self._progress.text(f"{stage.name:<18} {duration(record.seconds):>10}  {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +52,7 @@ def measure_again(config: Any, image: str, stop: StopFlag, *, correct: bool, mov
     monitor.new_stage(stage_log)
     context = Context(config, home, home, None, monitor)  # no engine: nothing is imaged
     facets = Path(image_product(image, "tessel"))
-    told = []
+    told, start = [], time.monotonic()
     try:
         with RunState(home).locked():
             search = OffsetSourcesJob(root, kinds)
@@ -65,6 +66,9 @@ def measure_again(config: Any, image: str, stop: StopFlag, *, correct: bool, mov
                 table = Path(offsets_file(label, "offsets"))
                 told.append(_line("shift", astrometry.shift(
                     context, ShiftJob(image, facets, table))))
+        for line in told:
+            stage_log.line(line)
+        stage_log.line(f"done in {time.monotonic() - start:.1f} s")
     finally:
         stage_log.close()
     return [*told, f"{offsets_file(label, 'offsets')} has the offsets of all facets"]

@@ -211,6 +211,20 @@ def _labels(axis: Any, x: str, y: str) -> None:
     axis.set_xlabel(x, fontsize=9)
     axis.set_ylabel(y, fontsize=9)
     axis.tick_params(labelsize=8)
+    for scale in (axis.xaxis, axis.yaxis):
+        if scale.get_scale() == "log":
+            _plain_numbers(scale)
+
+
+def _plain_numbers(scale: Any) -> None:
+    """Numbers at 1, 2 and 5 of each decade of a logarithmic axis; powers of ten over many."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = scale.get_view_interval()
+    if low > 0 and high / low < 3e3:
+        scale.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+        scale.set_major_formatter("{x:g}")
+    scale.set_minor_formatter(NullFormatter())
 
 
 # ---------------------------------------------------------------------- page

@@ -34,7 +34,7 @@ KINDS = {
 """Program in front of the name of a log -> what it does."""
 FRAGMENTS = (
     ("preflight", "checks"), ("remove_columns", "preliminaries"), ("write_columns", "columns"),
-    ("archive_ms", "archive"),
+    ("archive_ms", "archive"), ("quality_", "quality"),
     ("bootstrap", "flux scale"), ("crossmatch", "flux scale"), ("_shift", "astrometry"),
     ("offset", "astrometry"), ("astrom", "astrometry"), ("ms2dynspec", "dynamic spectra"),
     ("dynspec", "dynamic spectra"), ("stokesV", "Stokes V"), ("_IQU_", "Q and U cubes"),

@@ -17,6 +17,7 @@ from quality_fields import NOISE, make_field, write_survey
 
 from ddfpipe.errors import ImagingError
 from ddfpipe.pipeline.quality import EXIT_BELOW_LIMITS, execute_quality
+from ddfpipe.report.timing import read_spans
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALE, SHIFT = 1.2, (0.9, -0.6)
@@ -105,6 +106,12 @@ def test_other_measures(folder, first):
     assert found["completeness"]["flux_recovery"]["value"] == pytest.approx(1.0, abs=0.1)
     assert found["false_detections"]["negative"] <= 2
     assert found["counts"]["sources"] >= 10
+
+
+def test_its_time_is_known_to_analyse_logs(folder, first):
+    spans = [span for span in read_spans(folder) if span.name.startswith("quality_")]
+    assert {"quality_sources", "quality_noise"} <= {span.name for span in spans}
+    assert {(span.part, span.outcome) for span in spans} == {("quality", "done")}
 
 
 def test_missing_and_broken_catalogues_are_told_and_stop_nothing(folder, first):
