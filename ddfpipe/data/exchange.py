@@ -153,7 +153,7 @@ def read_directions(path: Path, kind: str, choices: Choices) -> Directions:
         ra, dec = np.array([facet.centre for facet in facets]).T
         return make_directions(ra, dec, None, [facet.label for facet in facets])
     table = read_solutions(path, kind, replace(choices, freq=np.ones(1)))
-    names = str(table.meta.get(NAMES, "")).split(",")
+    names = [name.strip("[]") for name in str(table.meta.get(NAMES, "")).split(",")]
     try:
         return make_directions(*table.directions.T, None,
                                names if len(names) == len(table.directions) else None)

@@ -26,6 +26,9 @@ from ddfpipe.data.model import PixelModel
 from ddfpipe.errors import SkyModelError
 from ddfpipe.units import ARCSEC, DEGREE, FWHM_TO_SIGMA
 
+FAR = 15.0 * DEGREE
+"""Sources farther than this from a direction do not belong to it."""
+
 _FORMAT = re.compile(r"^\s*format\s*=\s*(.*)$|^\s*\(?\s*(.*?)\)?\s*=\s*format\s*$", re.IGNORECASE)
 
 
@@ -296,15 +299,24 @@ def write_skymodel(path: Path | str, model: TextSkyModel) -> Path:
 
 
 def with_patches(model: TextSkyModel, ra, dec, names) -> TextSkyModel:
-    """Every source in the patch of the nearest of some directions (ra, dec radians; names)."""
+    """Every source in the patch of the nearest of some directions (ra, dec radians; names).
+
+    Names lose their brackets, which solvers put about the names of patches in solutions.  Raises
+    SkyModelError when a source is more than FAR from all of them.
+    """
     ra, dec = np.atleast_1d(np.asarray(ra, float)), np.atleast_1d(np.asarray(dec, float))
+    names = [str(name).strip("[]") for name in names]
 
     def unit(a, d):
         return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
-    nearest = np.argmax(unit(model.ra, model.dec) @ unit(ra, dec).T, axis=1)
-    places = {str(name): (float(a), float(d)) for name, a, d in zip(names, ra, dec)}
-    return replace(model, patch=tuple(str(names[k]) for k in nearest), places=places)
+    cosine = unit(model.ra, model.dec) @ unit(ra, dec).T
+    lost = int(np.argmin(cosine.max(axis=1)))
+    if cosine[lost].max() < math.cos(FAR):
+        raise SkyModelError(f"source {model.name[lost]} is far from all {len(names)} directions of "
+                            "the patches; these are of another field.")
+    places = {name: (float(a), float(d)) for name, a, d in zip(names, ra, dec)}
+    return replace(model, patch=tuple(names[k] for k in np.argmax(cosine, axis=1)), places=places)
 
 
 def from_pixels(model: PixelModel, frequency: float) -> TextSkyModel:
