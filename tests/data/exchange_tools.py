@@ -53,7 +53,7 @@ def run(words, cwd: Path, timeout: float = 300.0) -> str:
 
 
 def small_field(folder: Path, **changes):
-    """Three points and a Gaussian through phases of an ionosphere, 7 stations, 2 sets of 4 channels."""
+    """Points and a Gaussian through phases of an ionosphere; 7 stations, 2 sets of 4 channels."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = [Source(name, *np.radians(place), flux, (-0.7,))
                for (name, place), flux in zip(PLACES.items(), FLUXES)]
@@ -97,16 +97,63 @@ def copy_set(ms: Path, target: Path) -> Path:
     return target
 
 
-def corrupted(ms: Path, table: GainTable, direction: int, jones: np.ndarray) -> np.ndarray:
-    """(row, chan, 4) of `jones` (2, 2) as seen through the gains of a table, looked up as its
-    readers do: J_p M J_q^H at the nearest interval, stations by name."""
+def samples(ms: Path) -> dict[str, np.ndarray]:
+    """What places the rows of a measurement set: time, ant1, ant2 (row,), freqs, names."""
     info = read_metadata(ms)
-    with open_table(ms) as main:
-        time, ant1, ant2 = (main.getcol(n) for n in ("TIME", "ANTENNA1", "ANTENNA2"))
-    at, chan = interpolate_index(table, time, info.freqs)
-    place = np.array([table.station(name) for name in info.ant_names])
+    found = {key: column(ms, name) for key, name in
+             (("time", "TIME"), ("ant1", "ANTENNA1"), ("ant2", "ANTENNA2"))}
+    return found | {"freqs": info.freqs, "names": np.array(info.ant_names)}
+
+
+def corrupted(where: dict[str, np.ndarray], table: GainTable, direction: int,
+              jones: np.ndarray) -> np.ndarray:
+    """(row, chan, 4) of `jones` (2, 2) as seen through the gains of a table, looked up as its
+    readers do: J_p M J_q^H at the nearest interval, stations by name.  where: see `samples`."""
+    at, chan = interpolate_index(table, where["time"], where["freqs"])
+    place = np.array([table.station(str(name)) for name in where["names"]])
     g = as_jones(table.gains[:, :, :, direction])
-    first = g[at[:, None], chan[None], place[ant1][:, None]]
-    second = g[at[:, None], chan[None], place[ant2][:, None]]
+    first = g[at[:, None], chan[None], place[where["ant1"]][:, None]]
+    second = g[at[:, None], chan[None], place[where["ant2"]][:, None]]
     out = first @ jones @ np.conj(np.swapaxes(second, -1, -2))
     return out.reshape(*out.shape[:2], 4)
+
+
+def ddecal(dp3: Path, ms: Path, sky: Path, mode: str, h5: Path) -> Path:
+    """DP3's solutions of a mode towards the patches of a list of sources."""
+    run([dp3, f"msin={ms}", "msout=", "steps=[ddecal]", "numthreads=1", f"ddecal.mode={mode}",
+         f"ddecal.h5parm={h5}", f"ddecal.sourcedb={sky}", "ddecal.solint=4", "ddecal.nchan=2",
+         "ddecal.maxiter=30"], h5.parent)
+    return h5
+
+
+def corrections(mode: str) -> tuple[str, ...]:
+    """Tables by which DP3 applies solutions of a mode."""
+    return {"tec": ("tec000",), "tecandphase": ("tec000", "phase000"),
+            "scalarphase": ("phase000",), "fulljones": ("fulljones",)}.get(
+                mode, ("amplitude000", "phase000"))
+
+
+def applied(dp3: Path, ms: Path, folder: Path, h5: Path, names, direction: str,
+            jones: np.ndarray) -> np.ndarray:
+    """(row, chan, 4) of `jones` in all rows after DP3 corrupted it with tables of an h5parm."""
+    copy = copy_set(ms, folder / f"in_{h5.stem}.ms")
+    fill(copy, jones.ravel())
+    steps = ["applycal.correction=fulljones", "applycal.soltab=[amplitude000,phase000]"] \
+        if names == ("fulljones",) else [
+            f"applycal.steps=[{','.join(names)}]",
+            *(f"applycal.{n}.correction={n}" for n in names)]
+    run([dp3, f"msin={copy}", f"msout={folder}/out_{h5.stem}.ms", "steps=[applycal]",
+         "numthreads=1", f"applycal.parmdb={h5}", "applycal.invert=false",
+         f"applycal.direction={direction}", *steps], folder)
+    return column(folder / f"out_{h5.stem}.ms")
+
+
+def wsclean_sources(wsclean: Path, sets, name: str, scale: int, npix: int, cell: int,
+                    folder: Path) -> Path:
+    """WSClean's list of sources: points (scale 0) or Gaussians, with linear spectra."""
+    run([wsclean, "-name", name, "-size", npix, npix, "-scale", f"{cell}asec", "-pol", "I",
+         "-niter", 40, "-j", 1, "-no-update-model-required", "-multiscale",
+         "-multiscale-scales", scale, "-taper-gaussian", "180asec", "-channels-out", 2,
+         "-join-channels", "-fit-spectral-pol", 2, "-save-source-list", "-mgain", "0.5", *sets],
+        folder)
+    return folder / f"{name}-sources.txt"

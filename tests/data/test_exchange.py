@@ -11,7 +11,7 @@ from make_ms import Spec, write_ms
 from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.clusters import make_directions, read_clusters, write_clusters
 from ddfpipe.data.dicomodel import read_dicomodel
-from ddfpipe.data.formats import FORMATS, READ_ONLY, check_options, formats_of, guess, pairs
+from ddfpipe.data.formats import FORMATS, READ_ONLY, check_options, guess, pairs
 from ddfpipe.data.gainfitting import fit_to_ms, join
 from ddfpipe.data.h5parm import read_h5parm, write_h5parm
 from ddfpipe.data.images import SkyGrid, read_image, write_image

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from exchange_tools import (
     PLACES,
+    applied,
     column,
     copy_set,
+    corrections,
     corrupted,
-    fill,
+    ddecal,
     program,
     run,
+    samples,
     small_field,
     write_regions,
+    wsclean_sources,
 )
 
 from ddfpipe.data.exchange import Choices, convert, read_directions
@@ -58,33 +62,10 @@ def solved(field, dp3, tmp_path_factory):
 
     def solve(mode):
         if mode not in made:
-            made[mode] = folder / f"{mode}.h5"
-            run([dp3, f"msin={field.ms[0]}", "msout=", "steps=[ddecal]", "numthreads=1",
-                 f"ddecal.mode={mode}", f"ddecal.h5parm={made[mode]}", f"ddecal.sourcedb={sky}",
-                 "ddecal.solint=4", "ddecal.nchan=2", "ddecal.maxiter=30"], folder)
+            made[mode] = ddecal(dp3, field.ms[0], sky, mode, folder / f"{mode}.h5")
         return made[mode]
 
     return solve
-
-
-def corrections(mode):
-    return {"tec": ("tec000",), "tecandphase": ("tec000", "phase000"),
-            "scalarphase": ("phase000",), "fulljones": ("fulljones",)}.get(
-                mode, ("amplitude000", "phase000"))
-
-
-def applied(dp3, ms, folder, h5, names, direction):
-    """What is left of `FULL` in all rows when DP3 corrupts it with tables of an h5parm."""
-    copy = copy_set(ms, folder / f"in_{h5.stem}.ms")
-    fill(copy, FULL.ravel())
-    steps = ["applycal.correction=fulljones", "applycal.soltab=[amplitude000,phase000]"] \
-        if names == ("fulljones",) else [
-            f"applycal.steps=[{','.join(names)}]",
-            *(f"applycal.{n}.correction={n}" for n in names)]
-    run([dp3, f"msin={copy}", f"msout={folder}/out_{h5.stem}.ms", "steps=[applycal]",
-         "numthreads=1", f"applycal.parmdb={h5}", "applycal.invert=false",
-         f"applycal.direction={direction}", *steps], folder)
-    return column(folder / f"out_{h5.stem}.ms")
 
 
 @pytest.mark.parametrize("mode", ["scalarphase", "diagonal", "fulljones", "tec", "tecandphase"])
@@ -100,13 +81,13 @@ def test_dp3_applies_the_same_from_its_file_and_from_ours(field, dp3, solved, tm
     ours = tmp_path / f"ours_{mode}.h5"
     convert([theirs], tmp_path / "killms.npz", "h5parm", "killms", Choices(ms=field.ms[0]))
     convert([tmp_path / "killms.npz"], ours, "killms", "h5parm", Choices())
-    want = corrupted(field.ms[0], table, k, FULL)
+    want = corrupted(samples(field.ms[0]), table, k, FULL)
     assert np.abs(want - FULL.ravel()).max() > 0.3
-    done = applied(dp3, field.ms[0], tmp_path, theirs, corrections(mode), "[east]")
+    done = applied(dp3, field.ms[0], tmp_path, theirs, corrections(mode), "[east]", FULL)
     np.testing.assert_allclose(done, want, atol=2e-5)
     pair = ("fulljones",) if mode == "fulljones" else ("amplitude000", "phase000")
     np.testing.assert_allclose(
-        applied(dp3, field.ms[0], tmp_path, ours, pair, "[east]"), done, atol=2e-5)
+        applied(dp3, field.ms[0], tmp_path, ours, pair, "[east]", FULL), done, atol=2e-5)
 
 
 def test_wsclean_images_the_same_with_dp3s_file_and_with_ours(field, wsclean, solved, tmp_path):
@@ -135,11 +116,7 @@ def test_wsclean_images_the_same_with_dp3s_file_and_with_ours(field, wsclean, so
 def test_dp3_predicts_the_same_from_wscleans_sources_and_from_ours(
         field, dp3, wsclean, tmp_path, scale):
     """WSClean's list has linear spectra, hours below zero, Gaussians and no patches."""
-    run([wsclean, "-name", "ws", "-size", 300, 300, "-scale", "40asec", "-pol", "I", "-niter", 40,
-         "-j", 1, "-no-update-model-required", "-multiscale", "-multiscale-scales", scale,
-         "-taper-gaussian", "180asec", "-channels-out", 2, "-join-channels",
-         "-fit-spectral-pol", 2, "-save-source-list", "-mgain", "0.5", *field.ms], tmp_path)
-    theirs = tmp_path / "ws-sources.txt"
+    theirs = wsclean_sources(wsclean, field.ms, "ws", scale, 300, 40, tmp_path)
     model = read_skymodel(theirs)
     assert model.gaussian.all() if scale else not model.gaussian.any()
     assert model.size > 10 and not model.logarithmic.any() and model.terms.any()
