@@ -1,9 +1,9 @@
 """Visibilities of point components by direct summation of the measurement equation.
 
 Cheaper than degridding below some 10,000 components an interval, exact, and able to smear every
-component by its own time and bandwidth decorrelation.  Planar phasors of a block of components
-advance from channel to channel by a complex multiplication; every block of channels starts from
-an exact phase, so the rounding error never grows beyond a few 1e-6.
+component by its own time and bandwidth decorrelation.  Planar phasors of a component on a block of
+baselines and times advance from channel to channel by a complex multiplication; every block of
+channels starts from an exact phase, so the rounding error never grows beyond a few 1e-6.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ddfpipe.imaging.phasor import FASTMATH, reduce_turns, sinc, sincos_turns
 from ddfpipe.imaging.sky import n_minus_one
 from ddfpipe.units import SPEED_OF_LIGHT
 
-_SOURCES = 256
-"""Components treated at once: their phasors fit the first-level cache."""
+_ROWS = 128
+"""Baselines and times treated at once: their phasors and sums fit the first-level cache."""
 
-_CHANNELS = 16
+_CHANNELS = 24
 """Longest run of channels between two exact phases."""
 
 
@@ -63,48 +63,73 @@ def _start_smearing(tau, slip, n, nu, last_nu, width, a, da):
         da[s] = band * sinc(slip[s] * last_nu) - first
 
 
+@njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
+def _add_channels(flux, s, c0, n_chan, n, smear, cr, ci, dr, di, a, da, sum_re, sum_im):
+    """Add component s to the sums of n rows in channels c0 <= c < c0 + n_chan."""
+    for c in range(n_chan):
+        f = flux[c0 + c, s]
+        if smear:
+            step = np.float32(c / (n_chan - 1.0)) if n_chan > 1 else np.float32(0)
+            for i in range(n):
+                g = f * (a[i] + step * da[i])
+                x = cr[i]
+                y = ci[i]
+                sum_re[c, i] += g * x
+                sum_im[c, i] += g * y
+                cr[i] = x * dr[i] - y * di[i]
+                ci[i] = x * di[i] + y * dr[i]
+        else:
+            for i in range(n):
+                x = cr[i]
+                y = ci[i]
+                sum_re[c, i] += f * x
+                sum_im[c, i] += f * y
+                cr[i] = x * dr[i] - y * di[i]
+                ci[i] = x * di[i] + y * dr[i]
+
+
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, out):
-    """Direct sum; uvw and rate in seconds and 1, flux (chan, src), out (time, bl, chan, 2).
+    """Direct sum; uvw and rate (row, 3) in seconds and 1, flux (chan, src), out (row, chan, 2).
 
-    Plain loops over scratch arrays: views of rows made in the inner loops would cost more than the
-    sums.
+    The processor's lanes hold rows, not components: facets and groups that share a beam often hold
+    a handful of components, too few to fill them.  Plain loops over scratch arrays: views made in
+    the inner loops would cost more than the sums.
     """
-    tau, slip = np.empty(_SOURCES), np.empty(_SOURCES)
-    cr, ci = np.empty(_SOURCES, np.float32), np.empty(_SOURCES, np.float32)
-    dr, di = np.empty(_SOURCES, np.float32), np.empty(_SOURCES, np.float32)
-    a, da = np.ones(_SOURCES, np.float32), np.zeros(_SOURCES, np.float32)
-    for t in range(uvw.shape[0]):
-        for b in range(uvw.shape[1]):
-            u, v, w = uvw[t, b, 0], uvw[t, b, 1], uvw[t, b, 2]
-            du, dv, dw = rate[t, b, 0] * span, rate[t, b, 1] * span, rate[t, b, 2] * span
-            for s0 in range(0, l.size, _SOURCES):
-                n_src = min(_SOURCES, l.size - s0)
-                for s in range(n_src):
-                    tau[s] = u * l[s0 + s] + v * m[s0 + s] + w * n1[s0 + s]
-                    slip[s] = du * l[s0 + s] + dv * m[s0 + s] + dw * n1[s0 + s]
-                for k in range(edges.size - 1):
-                    c0 = edges[k]
-                    n = edges[k + 1] - c0
-                    dnu = freq[c0 + 1] - freq[c0] if n > 1 else 0.0
-                    _start_phasors(tau, n_src, freq[c0], dnu, cr, ci, dr, di)
-                    if smear:
-                        _start_smearing(tau, slip, n_src, freq[c0], freq[c0] + (n - 1) * dnu,
-                                        width, a, da)
-                    for c in range(n):
-                        step = np.float32(c / (n - 1.0)) if n > 1 else np.float32(0)
-                        re = np.float32(0)
-                        im = np.float32(0)
-                        for s in range(n_src):
-                            f = flux[c0 + c, s0 + s] * (a[s] + step * da[s])
-                            x = cr[s]
-                            y = ci[s]
-                            re += f * x
-                            im += f * y
-                            cr[s] = x * dr[s] - y * di[s]
-                            ci[s] = x * di[s] + y * dr[s]
-                        out[t, b, c0 + c, 0] += re
-                        out[t, b, c0 + c, 1] += im
+    u = np.empty((6, _ROWS))
+    tau, slip = np.empty(_ROWS), np.empty(_ROWS)
+    cr, ci = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    dr, di = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    a, da = np.ones(_ROWS, np.float32), np.zeros(_ROWS, np.float32)
+    sum_re = np.empty((_CHANNELS, _ROWS), np.float32)
+    sum_im = np.empty((_CHANNELS, _ROWS), np.float32)
+    for r0 in range(0, uvw.shape[0], _ROWS):
+        n = min(_ROWS, uvw.shape[0] - r0)
+        for i in range(n):
+            for j in range(3):
+                u[j, i] = uvw[r0 + i, j]
+                u[3 + j, i] = rate[r0 + i, j] * span
+        for k in range(edges.size - 1):
+            c0 = edges[k]
+            n_chan = edges[k + 1] - c0
+            dnu = freq[c0 + 1] - freq[c0] if n_chan > 1 else 0.0
+            sum_re[:] = 0
+            sum_im[:] = 0
+            for s in range(l.size):
+                for i in range(n):
+                    tau[i] = u[0, i] * l[s] + u[1, i] * m[s] + u[2, i] * n1[s]
+                _start_phasors(tau, n, freq[c0], dnu, cr, ci, dr, di)
+                if smear:
+                    for i in range(n):
+                        slip[i] = u[3, i] * l[s] + u[4, i] * m[s] + u[5, i] * n1[s]
+                    _start_smearing(tau, slip, n, freq[c0], freq[c0] + (n_chan - 1) * dnu, width,
+                                    a, da)
+                _add_channels(flux, s, c0, n_chan, n, smear, cr, ci, dr, di, a, da, sum_re,
+                              sum_im)
+            for i in range(n):
+                for c in range(n_chan):
+                    out[r0 + i, c0 + c, 0] += sum_re[c, i]
+                    out[r0 + i, c0 + c, 1] += sum_im[c, i]
 
 
 def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None) -> np.ndarray:
@@ -134,7 +159,8 @@ def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None) -> np.nda
                            f"{out.shape} do not fit together")
     width, span, rate = (0.0, 0.0, np.zeros((1, 1, 3))) if smear is None else smear
     rate = np.broadcast_to(np.asarray(rate, np.float64) / SPEED_OF_LIGHT, uvw.shape)
-    _predict(l, m, n_minus_one(l, m), np.ascontiguousarray(flux.T), uvw / SPEED_OF_LIGHT,
-             np.ascontiguousarray(rate), freq, channel_blocks(freq), float(width), float(span),
-             smear is not None, out.view(np.float32).reshape(shape + (2,)))
+    _predict(l, m, n_minus_one(l, m), np.ascontiguousarray(flux.T),
+             uvw.reshape(-1, 3) / SPEED_OF_LIGHT, np.ascontiguousarray(rate).reshape(-1, 3), freq,
+             channel_blocks(freq), float(width), float(span), smear is not None,
+             out.view(np.float32).reshape(-1, freq.size, 2))
     return out
