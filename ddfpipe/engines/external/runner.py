@@ -187,7 +187,8 @@ def _start(call: Call) -> subprocess.Popen:
     except OSError as error:
         raise ConfigError(
             f"{call.words[0]} cannot be started ({error.strerror or error}): install it with "
-            "misc/install_lofar.sh, or name its place in section [machine]"
+            "misc/install_lofar.sh or misc/install_ddfacet.sh, or name its place in section "
+            "[machine]"
         ) from error
 
 

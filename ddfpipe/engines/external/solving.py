@@ -63,14 +63,22 @@ class SetwiseSolve:
                              uv_down_weight=job.uv_down_weight)
             self.find_directions(view)
             figures, products = [], []
-            for number in range(len(view.sets)):
+            for part in self.parts(view):
                 self.monitor.check()
-                one = View(replace(view.data, sets=[view.sets[number]]), [view.copies[number]])
-                figure, made = self.solve_set(one)
-                figures.append(figure)
-                products += made
-                self.monitor.progress(f"solving {job.name}", number + 1, len(view.sets))
+                for figure, made in self.solve_part(part):
+                    figures.append(figure)
+                    products += made
+                self.monitor.progress(f"solving {job.name}", len(figures), len(view.sets))
         return SolveResult(job.name, tuple(products), summary(figures))
+
+    def parts(self, view: View) -> list[View]:
+        """The measurement sets of a job, as they are solved: here one by one."""
+        return [View(replace(view.data, sets=[s]), [copy])
+                for s, copy in zip(view.sets, view.copies)]
+
+    def solve_part(self, part: View) -> list:
+        """Gains of the sets of one of `parts`: (figures, paths) of each."""
+        return [self.solve_set(part)]
 
     def solve_set(self, one: View):
         """Gains of one measurement set, whose view holds no other: (figures, paths)."""

@@ -22,8 +22,16 @@ from ...errors import ConfigError
 INSTALLER = "misc/install_lofar.sh"
 """The script that installs WSClean and DP3."""
 
-NAMES = {"wsclean": ("wsclean",), "dp3": ("DP3.py", "DP3")}
+INSTALLER_DDF = "misc/install_ddfacet.sh"
+"""The script that installs DDFacet and killMS."""
+
+NAMES = {"wsclean": ("wsclean",), "dp3": ("DP3.py", "DP3"), "ddfacet": ("DDF.py",),
+         "killms": ("kMS.py",)}
 """Tool -> names of its program, in the order in which they are looked for."""
+
+FOLDERS = {"ddfacet": "ddf-image", "killms": "ddf-solve"}
+"""Tool -> its virtual environment below the folder of `INSTALLER_DDF`; the newest versions of the
+two cannot share one."""
 
 ABILITIES = (("idg", "-use-idg", "not compiled with IDG"),
              ("everybeam", "-apply-primary-beam", "compiled without EveryBeam"))
@@ -51,10 +59,17 @@ class Tool:
         return f"{self.version}{able} ({self.path})"
 
 
-def installed_folder() -> Path:
-    """Where the installer puts programs that come as Python packages."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
-    return Path(os.environ.get("DDFPIPE_TOOLS") or Path(base) / "ddfpipe/lofar")
+def installed_folder(name: str = "dp3") -> Path:
+    """Where the installer puts a program that comes as a Python package."""
+    base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "ddfpipe"
+    if name in FOLDERS:
+        return Path(os.environ.get("DDFPIPE_DDF_TOOLS") or base) / FOLDERS[name]
+    return Path(os.environ.get("DDFPIPE_TOOLS") or base / "lofar")
+
+
+def installer(name: str) -> str:
+    """The script that installs a tool."""
+    return INSTALLER_DDF if name in FOLDERS else INSTALLER
 
 
 def find_tool(name: str, given: str = "auto") -> Path:
@@ -70,7 +85,7 @@ def find_tool(name: str, given: str = "auto") -> Path:
     option = f"[machine] {name}"
     if given == "auto":
         found = [shutil.which(word) for word in NAMES[name]]
-        found += [installed_folder() / "bin" / word for word in NAMES[name]]
+        found += [installed_folder(name) / "bin" / word for word in NAMES[name]]
     else:
         place = Path(given).expanduser()
         found = [place] if not place.is_dir() else [
@@ -81,7 +96,8 @@ def find_tool(name: str, given: str = "auto") -> Path:
             return Path(path).absolute()
     where = "in PATH" if given == "auto" else f"at {given}"
     raise ConfigError(
-        f"{option}: there is no {name} {where}; install it with '{INSTALLER}' or give its path"
+        f"{option}: there is no {name} {where}; install it with '{installer(name)}' or give its "
+        "path"
     )
 
 

@@ -1,0 +1,129 @@
+"""The engine of DDFacet and killMS: the verbs of `engines.base.Engine`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import ConfigError
+from ..base import (
+    ClusterJob, ColumnsJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob, SolveResult,
+    SpectraJob,
+)
+from ..external.copies import clear_copies
+from ..external.tools import Tool
+from .imager import DDFacetImager
+from .solver import KillMSSolve
+from .tools import ddf_environment
+
+
+class DDFacetEngine:
+    """Images by DDFacet and gains by killMS; the rest by our own engine, `native`.
+
+    Parameters
+    ----------
+    native : NativeEngine; its folders, threads and memory are used
+    tools : as `tools.find_tools` gives them
+    """
+
+    def __init__(self, native, tools: dict[str, Tool]):
+        self.native, self.tools = native, tools
+
+    def environment(self) -> dict[str, str]:
+        """Environment of the programs."""
+        return ddf_environment(self.native.cache_dir.absolute())
+
+    def require(self, job: ImageJob | SolveJob) -> None:
+        """Raise ConfigError for what DDFacet or killMS cannot do; see `refusals`."""
+        found = refusals(job, self.native.beam_model, self.tools)
+        if found:
+            raise ConfigError(f"{job.name}: " + "; ".join(found))
+
+    def image(self, job: ImageJob, monitor) -> ImageResult:
+        """Make an image and its products.  Raises ImagingError, DataError, StageFailed."""
+        return DDFacetImager(self, job, monitor).run()
+
+    def solve(self, job: SolveJob, monitor) -> SolveResult:
+        """Find gains of every measurement set of a job.  Raises SolveError, StageFailed."""
+        return KillMSSolve(self, job, monitor).run()
+
+    def smooth(self, job: SmoothJob, monitor) -> SolveResult:
+        """Merge and smooth the solutions of each observation."""
+        return self.native.smooth(job, monitor)
+
+    def mask(self, job: MaskJob, monitor) -> Path:
+        """Threshold an image into a mask."""
+        return self.native.mask(job, monitor)
+
+    def mask_model(self, image: str, mask: Path, output: str, monitor) -> Path:
+        """Keep only the model under a mask."""
+        return self.native.mask_model(image, mask, output, monitor)
+
+    def cluster(self, job: ClusterJob, monitor) -> Path:
+        """Calibration directions from an image."""
+        return self.native.cluster(job, monitor)
+
+    def start_model(self, skymodel: Path, like: ImageJob, output: str, monitor) -> Path:
+        """A text sky model as the model of an image on the grid of `like`."""
+        return self.native.start_model(skymodel, like, output, monitor)
+
+    def export_columns(self, job: ColumnsJob, monitor) -> int:
+        """Write columns into measurement sets."""
+        return self.native.export_columns(job, monitor)
+
+    def archive(self, job: ColumnsJob, monitor) -> list:
+        """Compressed copies of measurement sets."""
+        return self.native.archive(job, monitor)
+
+    def spectra(self, job: SpectraJob, monitor) -> Path:
+        """Dynamic spectra are our own engine's."""
+        raise ConfigError(SPECTRA)
+
+    def clear_cache(self, ms) -> None:
+        """Forget what is cached of some measurement sets, and every cached image."""
+        clear_copies(self.native.cache_dir, ms)
+        self.native.clear_cache(ms)
+
+
+SPECTRA = ("[spectra] do_dynspec is not done by the engine ddfacet: switch it off, or use "
+           "[machine] engine = native")
+BEAM = ("the engine ddfacet has no beam here: the LOFAR beam of DDFacet and killMS needs the "
+        "Python module lofar.stationresponse in their environments, which no package index offers: "
+        "set [image] beam_model = none if the data need none, or use [machine] engine = native")
+BEAM_KINDS = ("auto", "LOFAR", "array_factor", "none")
+"""Beams that DDFacet has in common with us: its array factor alone."""
+
+
+def refusals(job, beam_model: str, tools: dict[str, Tool] | None) -> list[str]:
+    """Sentences on what stands against a job; none for a job that can be done.
+
+    tools : None where they are not known (they are missing, which is told elsewhere)
+    """
+    found = []
+    if isinstance(job, (ImageJob, SolveJob)) and beam_model != "none":
+        able = tools is not None and all("lofarbeam" in tool.abilities for tool in tools.values())
+        if not able:
+            found.append(BEAM)
+        elif beam_model not in BEAM_KINDS:
+            found.append(f"DDFacet and killMS apply the array factor alone: set [image] beam_model "
+                         f"= array_factor instead of {beam_model}")
+    if isinstance(job, ImageJob):
+        found += _against_image(job)
+    if isinstance(job, SolveJob) and job.kind == "phase":
+        found.append("the engine ddfacet has no phase calibration against a list of components: "
+                     "switch [control] redo_DI off, or use [machine] solve_engine = native")
+    return found
+
+
+def _against_image(job: ImageJob) -> list[str]:
+    found = []
+    if job.stokes != "I":
+        found.append("the engine ddfacet makes images of Stokes I alone here: switch [control] "
+                     "polcubes and stokesv off, or use [machine] image_engine = native")
+    if job.cubes:
+        found.append("the engine ddfacet writes no cubes over frequency here: switch [control] "
+                     "bootstrap, msss_mode and polcubes off, or use [machine] image_engine = "
+                     "native")
+    if job.major_cycles and job.auto_mask_sigma is None and job.external_mask is None:
+        found.append("DDFacet's deconvolution needs a mask: set a threshold in [masking] "
+                     "thresholds")
+    return found
