@@ -26,14 +26,15 @@ import numpy as np
 
 from ddfpipe.data.dicopickle import read_pickle, write_pickle
 from ddfpipe.data.images import SkyGrid, read_image
-from ddfpipe.data.model import PixelModel
+from ddfpipe.data.model import MAX_SLOPE, PixelModel
 from ddfpipe.data.skymodel import parse_dec, parse_ra
 from ddfpipe.errors import ImagingError, SkyModelError
 from ddfpipe.units import ARCSEC
 
 _BESIDE = ("app.restored.fits", "int.restored.fits", "app.model.fits", "int.model.fits",
            "restored.fits", "model.fits", "dirty.fits", "residual.fits", "psf.fits")
-_SPREAD = 0.15
+_SPREAD = 0.2
+_MANY = 11
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,16 @@ class DicoModel:
 
     @property
     def default_freq(self) -> np.ndarray:
-        """(k + 1,) Hz about ref_freq, as many as describe spectra of k coefficients."""
+        """Hz about ref_freq: k + 1 for spectra of k coefficients.
+
+        _MANY where a spectrum is steeper than a `PixelModel` takes for a power law: between its
+        bands that one is a straight line.
+        """
         number = self.terms.shape[1] + 1
         if number == 1:
             return np.array([self.ref_freq])
+        if self.logarithmic and (np.abs(self.terms[:, 0]) > 0.9 * MAX_SLOPE).any():
+            number = max(number, _MANY)
         return self.ref_freq * np.linspace(1 - _SPREAD, 1 + _SPREAD, number)
 
     def flux(self, freq) -> np.ndarray:

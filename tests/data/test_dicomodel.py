@@ -52,6 +52,14 @@ def test_default_bands_describe_the_spectra(tmp_path):
     np.testing.assert_allclose(model.at(FREQ)[:, 0], (FREQ / 1.44e8) ** -0.7, rtol=1e-6)
 
 
+def test_steep_spectra_get_bands_enough(tmp_path):
+    """Faint components of DDFacet can have any index."""
+    vals = [np.array([1.0, -9.0], np.float32)]
+    path = put(tmp_path, dico("SSD2", {(3, 4): {"Vals": vals}}, SolveParam=["Poly0", "Poly1"]))
+    model = read_dicomodel(path, grid=GRID)
+    np.testing.assert_allclose(model.at(FREQ)[:, 0], (FREQ / 1.44e8) ** -9.0, rtol=0.03)
+
+
 def test_old_kinds(tmp_path):
     path = put(tmp_path, dico("GA", {(3, 4): {"Vals": [np.array([1.0, -0.7]), np.array([2.0, 0.0])]}},
                               SolveParam=["S", "Alpha"]))
