@@ -19,7 +19,7 @@ ACCURACY = "1e-4"
 """Of the gridder."""
 UNIFORM_ROBUST = -2.0
 """Briggs' robustness from which weights are uniform."""
-SOLVER_ITERATIONS, SOLVER_TOLERANCE = 50, 1e-4
+SOLVER_ITERATIONS, SOLVER_TOLERANCE = 100, 1e-4
 """ddecal's most iterations; it stops when a step is smaller than the tolerance."""
 
 _ITERATION = re.compile(r"== Deconvolving \((\d+)\) ==")
@@ -152,13 +152,16 @@ def clean_progress(majors: int):
 class Solving:
     """How DP3 finds gains.
 
-    mode: "scalar" or "fulljones".  slots, channels: of a solution interval (0 channels: all).
+    sets: measurement sets, joined in frequency.  mode: "scalar", "scalarphase", "tecandphase" or
+    "fulljones".  slots, channels: of a solution interval (0 channels: all).
     sky: text sky model with a patch a direction; or columns: columns of visibilities, one a
-    direction.  residual: measurement set to write the residuals to.
+    direction.  known: h5parm of gains that corrupt the text model, towards the same directions.
+    residual: measurement set to write the residuals to.  smooth: Hz over which gains are kept
+    smooth, the distance at which DP3 cuts its kernel of a third of that off; 0 for free ones.
     """
 
     program: str
-    ms: str
+    sets: tuple[str, ...]
     h5parm: str
     mode: str
     slots: int
@@ -166,28 +169,42 @@ class Solving:
     threads: int
     sky: str | None = None
     columns: tuple[str, ...] = ()
+    known: str | None = None
     residual: str | None = None
     smearing: bool = False
+    smooth: float = 0.0
 
 
 def solve_command(s: Solving) -> list[str]:
-    """DP3's ddecal on one measurement set."""
+    """DP3's ddecal on measurement sets that differ in frequency alone."""
     words = [
-        s.program, f"msin={s.ms}", "msin.datacolumn=DATA",
-        f"msout={s.residual or ''}", "steps=[ddecal]", f"numthreads={s.threads}",
-        "showprogress=false", f"ddecal.mode={s.mode}", f"ddecal.h5parm={s.h5parm}",
-        f"ddecal.solint={s.slots}", f"ddecal.nchan={s.channels}",
+        s.program, f"msin={s.sets[0] if len(s.sets) == 1 else _list(s.sets)}",
+        "msin.datacolumn=DATA", f"msout={s.residual or ''}", "steps=[ddecal]",
+        f"numthreads={s.threads}", "showprogress=false", f"ddecal.mode={s.mode}",
+        f"ddecal.h5parm={s.h5parm}", f"ddecal.solint={s.slots}", f"ddecal.nchan={s.channels}",
         f"ddecal.maxiter={SOLVER_ITERATIONS}", f"ddecal.tolerance={SOLVER_TOLERANCE:g}",
         "ddecal.solveralgorithm=directioniterative", "ddecal.propagatesolutions=true",
         "ddecal.minvisratio=0",
     ]
+    if s.smooth:
+        words.append(f"ddecal.smoothnessconstraint={s.smooth:g}")
     if s.sky is not None:
         words += [f"ddecal.sourcedb={s.sky}", f"ddecal.correctfreqsmearing={_bool(s.smearing)}"]
     else:
-        words.append(f"ddecal.modeldatacolumns=[{','.join(s.columns)}]")
+        words.append(f"ddecal.modeldatacolumns={_list(s.columns)}")
+    if s.known is not None:
+        words += [
+            f"ddecal.applycal.parmdb={s.known}", "ddecal.applycal.steps=[size,turn]",
+            "ddecal.applycal.size.correction=amplitude000",
+            "ddecal.applycal.turn.correction=phase000",
+        ]
     if s.residual is not None:
         words += ["ddecal.subtract=true", "msout.overwrite=true"]
     return words
+
+
+def _list(words: tuple[str, ...]) -> str:
+    return f"[{','.join(words)}]"
 
 
 def _bool(value: bool) -> str:

@@ -8,7 +8,7 @@ the middles of their polygons: nothing is left to be mistaken.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,25 +81,40 @@ def facet_table(loaded: LoadedGains, cache, facets: FacetSet) -> GainTable:
     Where a gain is unknown it is one, as in our own engine.
     """
     cells = polygons(facets)
-    ra, dec = lm_to_radec(*np.array([facets_direction(facets, k) for k, _ in cells]).T,
-                          *cache.phase_centre)
-    times = _runs(np.stack(loaded.time_index), cache.time)
-    chans = _runs(np.stack(loaded.chan_index), cache.freq)
-    shape = (len(times), len(chans), cache.n_ant, len(cells), 1)
-    gains = np.ones(shape, np.complex64)
-    for table, time_index, chan_index in zip(
-        loaded.tables, loaded.time_index, loaded.chan_index
-    ):
-        where = [nearest_direction(table.directions, a, d) for a, d in zip(ra, dec)]
-        values = np.where(table.flag, 1, table.gains)[:, :, :, where, :1]
-        gains *= values[time_index[times[:, 0]][:, None], chan_index[chans[:, 0]][None, :]]
+    towards = np.stack(lm_to_radec(
+        *np.array([facets_direction(facets, k) for k, _ in cells]).T, *cache.phase_centre
+    ), axis=1)
     middles = np.array([middle(p) for _, p in cells])
     at = np.stack(lm_to_radec(middles[:, 0], middles[:, 1], *cache.phase_centre), axis=1)
-    half, width = cache.interval / 2, cache.chan_width / 2
+    return replace(gains_towards([loaded], [cache], towards), directions=at)
+
+
+def gains_towards(loaded: list[LoadedGains], caches: list, directions: np.ndarray) -> GainTable:
+    """Products of the tables of several measurement sets of the same times, one set after another
+    in frequency, towards directions (n, 2) in rad.
+
+    Where a gain is unknown it is one, as in our own engine.
+    """
+    first = caches[0]
+    times = _runs(np.concatenate([np.stack(one.time_index) for one in loaded]), first.time)
+    gains, edges = [], []
+    for one, cache in zip(loaded, caches):
+        chans = _runs(np.stack(one.chan_index), cache.freq)
+        shape = (len(times), len(chans), cache.n_ant, len(directions), 1)
+        part = np.ones(shape, np.complex64)
+        for table, time_index, chan_index in zip(one.tables, one.time_index, one.chan_index):
+            where = [nearest_direction(table.directions, a, d) for a, d in directions]
+            values = np.where(table.flag, 1, table.gains)[:, :, :, where, :1]
+            part *= values[time_index[times[:, 0]][:, None], chan_index[chans[:, 0]][None, :]]
+        half = cache.chan_width / 2
+        edges.append(np.stack([(cache.freq - half)[chans[:, 0]],
+                               (cache.freq + half)[chans[:, 1]]], axis=1))
+        gains.append(part)
+    half = first.interval / 2
     return GainTable(
-        np.stack([cache.time[times[:, 0]] - half, cache.time[times[:, 1]] + half], axis=1),
-        np.stack([(cache.freq - width)[chans[:, 0]], (cache.freq + width)[chans[:, 1]]], axis=1),
-        gains, cache.ant_names, at, ant_pos=cache.ant_pos,
+        np.stack([first.time[times[:, 0]] - half, first.time[times[:, 1]] + half], axis=1),
+        np.concatenate(edges), np.concatenate(gains, axis=1), first.ant_names, directions,
+        ant_pos=first.ant_pos,
     )
 
 

@@ -40,16 +40,26 @@ def time_runs(cache: VisCache) -> list[Run]:
     return [Run(int(a), int(b)) for a, b in bounds]
 
 
-def match_table(path: Path, cache: VisCache, run: Run, slots: int, names: list[str] | None,
-                directions: np.ndarray) -> GainTable:
+def match_table(path: Path, cache: VisCache, run: Run, slots: int, blocks: int, number: int,
+                names: list[str] | None, directions: np.ndarray) -> GainTable:
     """DP3's solutions of a run for the stations and directions of a measurement set.
 
-    slots : of a solution interval; names : of the directions in order, None for a lone one
+    slots : of a solution interval; blocks : frequency intervals of a set; number : place of the
+    set among those that were solved together; names : of the directions in order, None for a lone
+    one
 
     Stations that DP3 does not know are flagged; directions that the model leaves empty have gain
     one.  Raises SolveError when the file cannot be read.
     """
-    raw = read_h5parm(path)
+    freq_edges, _ = frequency_blocks(cache.freq, cache.chan_width, blocks)
+    raw = read_h5parm(path, freqs=freq_edges.mean(axis=1))
+    mine = slice(number * blocks, (number + 1) * blocks)
+    if raw.gains.shape[1] == blocks:
+        mine = slice(None)  # a TEC, which has a value at any frequency
+    elif raw.gains.shape[1] < mine.stop:
+        raise SolveError(f"{path}: DP3 gives {raw.gains.shape[1]} frequency intervals, at least "
+                         f"{mine.stop} were asked for")
+    values_of, flags_of = raw.gains[:, mine], raw.flag[:, mine]
     where = _directions(path, names)
     stations = {name: k for k, name in enumerate(raw.ant_names)}
     held = np.arange(-(-run.count // slots))
@@ -60,8 +70,7 @@ def match_table(path: Path, cache: VisCache, run: Run, slots: int, names: list[s
     if len(raw.times) != len(held) or abs(raw.times[0] - edges[0].mean()) > step:
         raise SolveError(f"{path}: DP3 gives {len(raw.times)} intervals from {raw.times[0]:.1f} s, "
                          f"{len(held)} from {start:.1f} s were asked for")
-    freq_edges, _ = frequency_blocks(cache.freq, cache.chan_width, raw.gains.shape[1])
-    shape = (len(held), raw.gains.shape[1], cache.n_ant, len(directions), raw.gains.shape[4])
+    shape = (len(held), blocks, cache.n_ant, len(directions), raw.gains.shape[4])
     gains, flag = np.zeros(shape, np.complex64), np.ones(shape, bool)
     gains[..., [0, -1]] = 1
     for a, name in enumerate(cache.ant_names):
@@ -70,8 +79,8 @@ def match_table(path: Path, cache: VisCache, run: Run, slots: int, names: list[s
         for d, column in enumerate(where):
             flag[:, :, a, d] = False
             if column is not None:
-                bad = raw.flag[held, :, stations[name], column]
-                values = raw.gains[held, :, stations[name], column]
+                bad = flags_of[held, :, stations[name], column]
+                values = values_of[held, :, stations[name], column]
                 gains[:, :, a, d] = np.where(bad, gains[:, :, a, d], values)
                 flag[:, :, a, d] = bad
     return GainTable(edges, freq_edges, gains, cache.ant_names, directions, flag=flag,
@@ -87,8 +96,10 @@ def _directions(path: Path, names: list[str] | None) -> list[int | None]:
     return [axis.index(name) if name in axis else None for name in names]
 
 
-def residual_facts(parts: list[tuple[Path, Run]], s: MSData, table: GainTable):
+def residual_facts(parts: list[tuple[Path, Run]], s: MSData, table: GainTable, first: int):
     """(facts for `residual_weights`, figures) of the residuals that DP3 wrote, a set a run.
+
+    first : channel of theirs with which the set begins
 
     Raises SolveError when their rows are not those of the input.
     """
@@ -104,7 +115,7 @@ def residual_facts(parts: list[tuple[Path, Run]], s: MSData, table: GainTable):
             if not same or main.nrows() != run.count * n_bl:
                 raise SolveError(f"{ms}: DP3's residuals are not in the order of its input")
             for k, t in enumerate(range(run.start, run.stop)):
-                values = main.getcol("DATA", k * n_bl, n_bl)
+                values = main.getcol("DATA", k * n_bl, n_bl)[:, first:first + cache.n_chan]
                 stokes = 0.5 * (values[..., 0] + values[..., 3])
                 weight = np.where(np.isfinite(stokes), s.weight[t], 0)
                 power = weight * np.abs(np.nan_to_num(stokes)) ** 2

@@ -10,6 +10,7 @@ import pytest
 from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
 from ddfpipe.engines.wsclean import commands as c
 from ddfpipe.engines.wsclean.engine import refusals
+from ddfpipe.engines.wsclean.solver import even_slots
 
 SETS = [Path("/c/a.ms"), Path("/c/b.ms")]
 PLAIN = c.Gridding("wsclean", "/s/img", 1024, 1.5, -0.5, 1, 4, 16.0, "/s")
@@ -19,6 +20,10 @@ GRID = ("wsclean -name /s/img -size 1024 1024 -scale 1.5asec -pol I -use-wgridde
         "-wgridder-accuracy 1e-4 -j 4 -abs-mem 16 -temp-dir /s")
 SPLIT = ("-channels-out 6 -gap-channel-division -facet-regions /s/f.reg -apply-facet-solutions "
          "/s/0.h5,/s/1.h5 amplitude000,phase000")
+SOLVE = ("msin.datacolumn=DATA msout={} steps=[ddecal] numthreads={} showprogress=false "
+         "ddecal.mode={} ddecal.h5parm=/s/a.h5 ddecal.solint={} ddecal.nchan={} ddecal.maxiter=100 "
+         "ddecal.tolerance=0.0001 ddecal.solveralgorithm=directioniterative "
+         "ddecal.propagatesolutions=true ddecal.minvisratio=0")
 READ = "-weight briggs -0.5 -data-column DATA -no-update-model-required"
 
 
@@ -35,24 +40,32 @@ READ = "-weight briggs -0.5 -data-column DATA -no-update-model-required"
      "-auto-threshold 1 -multiscale -multiscale-scales 0,8 -fits-mask /s/m.fits "
      "-fit-spectral-pol 2 /c/a.ms /c/b.ms"),
     (c.predict_command(FACETS, SETS), f"{GRID} {SPLIT} -predict /c/a.ms /c/b.ms"),
-    (c.solve_command(c.Solving("DP3.py", "/c/a.ms", "/s/a.h5", "scalar", 8, 20, 4,
-                               sky="/s/m.skymodel", smearing=True, residual="/s/r.ms")),
-     "DP3.py msin=/c/a.ms msin.datacolumn=DATA msout=/s/r.ms steps=[ddecal] numthreads=4 "
-     "showprogress=false ddecal.mode=scalar ddecal.h5parm=/s/a.h5 ddecal.solint=8 "
-     "ddecal.nchan=20 ddecal.maxiter=50 ddecal.tolerance=0.0001 "
-     "ddecal.solveralgorithm=directioniterative ddecal.propagatesolutions=true "
-     "ddecal.minvisratio=0 ddecal.sourcedb=/s/m.skymodel ddecal.correctfreqsmearing=true "
+    (c.solve_command(c.Solving("DP3.py", ("/c/a.ms", "/c/b.ms"), "/s/a.h5", "tecandphase", 8, 20,
+                               4, sky="/s/m.skymodel", smearing=True, residual="/s/r.ms")),
+     f"DP3.py msin=[/c/a.ms,/c/b.ms] {SOLVE.format('/s/r.ms', 4, 'tecandphase', 8, 20)} "
+     "ddecal.sourcedb=/s/m.skymodel ddecal.correctfreqsmearing=true "
      "ddecal.subtract=true msout.overwrite=true"),
-    (c.solve_command(c.Solving("DP3.py", "/c/a.ms", "/s/a.h5", "fulljones", 1, 4, 1,
+    (c.solve_command(c.Solving("DP3.py", ("/c/a.ms", "/c/b.ms"), "/s/a.h5", "scalar", 40, 20, 4,
+                               sky="/s/m.skymodel", known="/s/k.h5", smooth=3e7)),
+     f"DP3.py msin=[/c/a.ms,/c/b.ms] {SOLVE.format('', 4, 'scalar', 40, 20)} "
+     "ddecal.smoothnessconstraint=3e+07 ddecal.sourcedb=/s/m.skymodel "
+     "ddecal.correctfreqsmearing=false ddecal.applycal.parmdb=/s/k.h5 "
+     "ddecal.applycal.steps=[size,turn] ddecal.applycal.size.correction=amplitude000 "
+     "ddecal.applycal.turn.correction=phase000"),
+    (c.solve_command(c.Solving("DP3.py", ("/c/a.ms",), "/s/a.h5", "fulljones", 1, 4, 1,
                                columns=("DD_PREDICT",))),
-     "DP3.py msin=/c/a.ms msin.datacolumn=DATA msout= steps=[ddecal] numthreads=1 "
-     "showprogress=false ddecal.mode=fulljones ddecal.h5parm=/s/a.h5 ddecal.solint=1 "
-     "ddecal.nchan=4 ddecal.maxiter=50 ddecal.tolerance=0.0001 "
-     "ddecal.solveralgorithm=directioniterative ddecal.propagatesolutions=true "
-     "ddecal.minvisratio=0 ddecal.modeldatacolumns=[DD_PREDICT]"),
+     f"DP3.py msin=/c/a.ms {SOLVE.format('', 1, 'fulljones', 1, 4)} "
+     "ddecal.modeldatacolumns=[DD_PREDICT]"),
 ])
 def test_commands_word_by_word(words, text):
     assert words == text.split()
+
+
+@pytest.mark.parametrize("count, slots, found", [
+    (4, 4, 4), (5, 4, 5), (7, 3, 4), (9, 4, 5), (3, 8, 3), (40, 8, 8),
+])
+def test_intervals_of_a_run_are_about_equally_long(count, slots, found):
+    assert even_slots(count, slots) == found
 
 
 @pytest.mark.parametrize("robust, words", [

@@ -1,0 +1,335 @@
+#!/usr/bin/env python3
+"""One small simulated field through the whole recipe with every engine that is here; a table.
+
+    python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet] [WORD...]
+
+simulates FOLDER/field (kept if it is there), runs `pipeline.py` unattended in FOLDER/<engine>
+(finished stages are kept), images the noise alone and the error-free field with each run's own
+weights, facets and mask, and writes FOLDER/figures.json and FOLDER/table.md.  Other words are
+handed to pipeline.py, such as --machine-dp3=PLACE.  Engines whose programs are missing are left out,
+with a line that says what to install.  "mixed" takes gains from our own engine and images from
+WSClean.
+
+The field has no beam, for Linux distributions build WSClean without one.  Fluxes, artefacts and what
+is left of sources too faint for any mask are measured as in `known_answer.py`, phases against the
+phases of the simulation as in `known_phases.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from known_answer import FINAL, artefacts, companions, fluxes, survival, write_sky
+from known_phases import at, interval_means, true_gains
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELD = """\
+seed = 20261121
+beam = "none"
+[observation]
+ra_deg = 210.0
+dec_deg = 50.0
+hours = 6.0
+blocks = 8
+slots = 5
+interval_s = 8.0
+n_ms = 6
+channels = 2
+core_fields = 14
+remote_stations = 10
+name = "L000005"
+small_list = 3
+[sky]
+n_sources = 20
+radius_deg = 0.48
+brightest_jy = 3.0
+count_slope = 1.0
+n_bright = 6
+separation_deg = 0.3
+[ionosphere]
+diffractive_km = 15.0
+wind_m_s = 30.0
+centre_removed = 0.9
+[errors]
+amplitude_rms = 0.03
+phase_rms_rad = 0.2
+clock_rms_ns = 0.05
+leakage_rms = 0.01
+[noise]
+sample_jy = 0.5
+station_spread = 0.1
+flag_random = 0.03
+flag_slots = 0.02
+"""
+CONFIG = """\
+[data]
+mslist = {field}/mslist.txt
+full_mslist = {field}/big-mslist.txt
+colname = DATA
+[image]
+beam_model = none
+imsize = 864
+cellsize = 4.5
+uvmin = 0.1
+uvmax = 30
+psf_arcsec = 18
+final_psf_arcsec = 18
+[solutions]
+ndir = 6
+uvmin = 0.1
+dt_di = 0.5
+normalize = ['None', 'None', 'None']
+NIterKF = [6, 6, 6, 6, 6, 6, 6]
+[masking]
+thresholds = [10, 5, 5, 5]
+[control]
+clearcache = False
+clearcache_end = False
+"""
+ENGINES = {
+    "native": (), "wsclean": ("--machine-engine=wsclean",),
+    "mixed": ("--machine-image_engine=wsclean",), "ddfacet": ("--machine-engine=ddfacet",),
+}
+FAST, SLOW, DI = "DDS3_full", "DDS3_full_slow", "DIS2_full"
+"""Solution sets behind the final image: fast and slow gains of directions, full-Jones gains."""
+
+SAMPLE_S = 0.25
+"""Seconds between looks at the memory of a run."""
+
+
+def simulated(folder: Path) -> Path:
+    """The measurement sets, simulated unless they are there."""
+    field = folder / "field"
+    if not (field / "big-mslist.txt").exists():
+        field.mkdir(parents=True, exist_ok=True)
+        preset = folder / "field.toml"
+        preset.write_text(FIELD)
+        write_sky(str(preset), folder / "sky.skymodel")
+        command = [sys.executable, ROOT / "scripts/simulate.py", "--config", preset, "--output",
+                   field, "--set", f"sky.model={folder / 'sky.skymodel'}"]
+        subprocess.run(command, check=True)
+    return field
+
+
+def missing(engine: str, words: list[str]) -> str | None:
+    """What keeps an engine from being used here, None if nothing does."""
+    from ddfpipe.config import load_config
+    from ddfpipe.errors import DdfpipeError
+    from ddfpipe.pipeline.engines import choose
+
+    try:
+        choose(load_config([*ENGINES[engine], *words], check=False).machine, None)
+    except DdfpipeError as error:
+        return str(error)
+    return None
+
+
+class PeakMemory(threading.Thread):
+    """Largest resident memory in bytes of a process and all that it started, shared pages once a
+    process: a little too much for programs that share, never too little between two looks."""
+
+    def __init__(self, pid: int):
+        super().__init__(daemon=True)
+        self.pid, self.peak, self.done = pid, 0, threading.Event()
+
+    def run(self) -> None:
+        import psutil
+
+        while not self.done.wait(SAMPLE_S):
+            try:
+                family = [psutil.Process(self.pid)]
+                family += family[0].children(recursive=True)
+            except psutil.Error:
+                continue
+            total = 0
+            for process in family:
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.peak = max(self.peak, total)
+
+
+def run_recipe(engine: str, field: Path, run: Path, words: list[str]) -> dict:
+    """Run the pipeline; CPU and wall time in s and memory in bytes, kept from the first whole run."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "field.cfg").write_text(CONFIG.format(field=field))
+    note = run / "cost.json"
+    if note.exists():
+        return json.loads(note.read_text())
+    command = [sys.executable, ROOT / "scripts/pipeline.py", "field.cfg", "--control-nobar=True",
+               "--control-quiet=True", *ENGINES[engine], *words]
+    start = time.monotonic()
+    process = subprocess.Popen(command, cwd=run, stdin=subprocess.DEVNULL)
+    memory = PeakMemory(process.pid)
+    memory.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    memory.done.set()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{engine}: the pipeline ended with {process.returncode}, see {run}/logs")
+    cost = {"cpu_s": usage.ru_utime + usage.ru_stime, "wall_s": time.monotonic() - start,
+            "memory_bytes": memory.peak}
+    note.write_text(json.dumps(cost))
+    return cost
+
+
+# ---------------------------------------------------------------------- measuring
+
+
+def applied_names(solsdir: Path, ms: str) -> list[str]:
+    """Names of the solution sets that the final image applies."""
+    from ddfpipe.data.solutions import solution_path
+
+    names = [f"{FAST}_smoothed", f"{SLOW}_merged"]
+    return [name for name in names if solution_path(solsdir, ms, name).exists()]
+
+
+def phase_errors(run: Path, field: Path, sets: list[str] | None = None) -> dict:
+    """Errors of the phases against the simulation, rad; one phase a direction and time is free.
+
+    sets: solution sets of directions to multiply, by default those of the final image.
+    Directions count by the flux of their sources, stations alike.  "bias" is what an error does
+    to a flux: 1 - mean cos(error of one station less that of another).
+    """
+    from ddfpipe.calibration.gains import interpolate_index
+    from ddfpipe.data.clusters import read_clusters
+    from ddfpipe.data.solutions import load_solution
+    from ddfpipe.naming import CLUSTERS
+    from ddfpipe.simulate.truth import read_truth
+
+    truth = read_truth(field)
+    a = truth.arrays
+    catalogue = read_clusters(run / CLUSTERS)
+    lm = np.stack(catalogue.lm(*a["centre"]), axis=1)
+    owner = np.argmin(np.hypot(*(a["source_lmn"][:, None, :2] - lm).transpose(2, 0, 1)), axis=1)
+    flux = np.bincount(owner, a["source_flux"], len(lm))
+    squares, lost, remote = [], [], []
+    for index, ms in enumerate(str(name) for name in a["ms"]):
+        freq = float(a[f"freq_{index}"][len(a[f"freq_{index}"]) // 2])
+        true, _ = true_gains(truth, index, owner, len(lm), a["source_flux"])
+        names = sets or applied_names(run / "SOLSDIR", ms)
+        tables = [load_solution(run / "SOLSDIR", ms, name) for name in (*names, DI)]
+        found = prod(np.exp(1j * np.angle(at(t, a["time"], freq)[0])) for t in tables)
+        slots = interpolate_index(tables[0], a["time"], np.array([freq]))[0]
+        left = interval_means(np.exp(1j * np.angle(found * np.conj(true))), slots)
+        left *= np.conj(left.mean(axis=1, keepdims=True))
+        error = np.angle(left)
+        squares.append((error**2).mean(axis=0))
+        unit = np.exp(1j * error)
+        n = unit.shape[1]
+        pairs = (np.abs(unit.sum(axis=1)) ** 2 - n) / (n * (n - 1))
+        lost.append(1 - pairs.mean(axis=0))
+        remote.append(a)
+    rms = np.sqrt(np.mean(squares, axis=0))
+    mean = np.sqrt((rms**2).mean(axis=0))
+    return {
+        "phase_error_rad": float(np.sqrt(np.average(mean**2, weights=flux))),
+        "phase_error_by_direction": [round(float(v), 3) for v in mean[np.argsort(-flux)]],
+        "flux_lost_to_phases": float(np.average(np.mean(lost, axis=0), weights=flux)),
+    }
+
+
+def positions(run: Path, field: Path) -> dict:
+    """Mean offset and scatter (arcsec) of the brighter sources from their true places."""
+    from ddfpipe.data.images import read_image
+    from ddfpipe.data.skymodel import read_skymodel
+    from ddfpipe.units import ARCSEC
+    from known_answer import centroid
+
+    image = read_image(run / f"{FINAL}.int.restored.fits")
+    sky = read_skymodel(field / "truth.skymodel")
+    places = np.stack(image.grid.pixel_of(sky.ra, sky.dec), axis=1)
+    half = int(round(image.beam[0] / image.grid.cell))
+    real = [i for i, name in enumerate(sky.name) if not name.startswith("f")]
+    offsets = np.array([centroid(image.plane(), places[i], half) for i in real])
+    offsets *= image.grid.cell / ARCSEC
+    return {"offset_arcsec": [round(float(v), 2) for v in np.median(offsets, axis=0)],
+            "offset_scatter_arcsec": float(np.hypot(*(offsets - np.median(offsets, 0)).T).mean())}
+
+
+def measure(run: Path, field: Path) -> dict:
+    """All figures of a finished run."""
+    home = Path.cwd()
+    os.chdir(run)
+    try:
+        companions(run)
+        figures = fluxes(run, field) | survival(run, field) | artefacts(run, field)
+        figures |= positions(run, field) | phase_errors(run, field)
+        figures["raw_phase_error_rad"] = phase_errors(run, field, [FAST])["phase_error_rad"]
+        return figures | {"dynamic_range": brightest(run, field) / figures["noise"]}
+    finally:
+        os.chdir(home)
+
+
+def brightest(run: Path, field: Path) -> float:
+    """Largest pixel of the apparent restored image, Jy/beam."""
+    from ddfpipe.data.images import read_image
+
+    return float(np.nanmax(read_image(run / f"{FINAL}.app.restored.fits").plane()))
+
+
+ROWS = {
+    "noise of the final image, mJy/beam": lambda f: f"{1e3 * f['noise']:.2f}",
+    "noise over that of the noise alone": lambda f: f"{f['noise_over_thermal']:.2f}",
+    "the same without any error in the data":
+        lambda f: f"{f['clean_companion_over_thermal']:.2f}",
+    "dynamic range": lambda f: f"{f['dynamic_range']:.0f}",
+    "flux over true flux: median, scatter":
+        lambda f: f"{f['flux_over_truth']:.3f}, {f['flux_scatter']:.3f}",
+    "flux left of sources below every mask":
+        lambda f: f"{f['survival']:.2f} ± {f['survival_error']:.2f}",
+    "positions: median offset, scatter, arcsec":
+        lambda f: f"{f['offset_arcsec'][1]}, {f['offset_arcsec'][0]}; "
+                  f"{f['offset_scatter_arcsec']:.2f}",
+    "artefacts round the brightest, mJy/beam": lambda f: f"{1e3 * f['excess_final']:.2f}",
+    "phase errors, applied (as solved), rad":
+        lambda f: f"{f['phase_error_rad']:.3f} ({f['raw_phase_error_rad']:.3f})",
+    "CPU, s": lambda f: f"{f['cpu_s']:.0f}",
+    "wall, s": lambda f: f"{f['wall_s']:.0f}",
+    "peak memory, programs included, MB": lambda f: f"{f['memory_bytes'] / 1e6:.0f}",
+}
+
+
+def table(figures: dict[str, dict]) -> str:
+    """The figures as a table of Markdown, a column an engine."""
+    names = list(figures)
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for title, text in ROWS.items():
+        lines.append(f"| {title} | " + " | ".join(text(figures[n]) for n in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    options, words = parser.parse_known_args()
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {}
+    for engine in options.engines.split(","):
+        lacking = missing(engine, words)
+        if lacking:
+            print(f"== {engine} is left out: {lacking}", flush=True)
+            continue
+        print(f"== {engine}", flush=True)
+        field = simulated(folder)
+        cost = run_recipe(engine, field, folder / engine, words)
+        figures[engine] = cost | measure(folder / engine, field)
+        (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+        (folder / "table.md").write_text(table(figures))
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    main()
