@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ddfpipe.engines.base import GainChoice
 from ddfpipe.naming import (
     BOOTSTRAP_MASK, BOOTSTRAP_MEAN_IMAGE, EXTERNAL_MASK_EXTENDED, FLUX_SCALE, bootstrap_image,
     extended_masks, image_product,
@@ -16,7 +17,7 @@ from ddfpipe.naming import (
 from ddfpipe.pipeline.builder import Builder, Data
 from ddfpipe.pipeline.end_products import observations
 from ddfpipe.pipeline.jobs import ExtendedMaskJob, FluxScaleJob, MeanImageJob, MergeMasksJob
-from ddfpipe.pipeline.parameters import band_cube_image, gains, known_sources
+from ddfpipe.pipeline.parameters import band_cube_image, known_sources
 from ddfpipe.pipeline.settings import Settings
 from ddfpipe.pipeline.small_list import Sky
 
@@ -28,11 +29,11 @@ MATCH_ARCSEC = 10.0
 def flux_scale(b: Builder, data: Data, sky: Sky, solutions: str) -> str:
     """Factors of every observation from images through `solutions`; root of their tables.
 
-    Amplitudes of `solutions` do no harm: the solver divides out their mean, so they cannot take
-    up the scale that is to be measured.
+    Only their phases are applied.  Against a model that is blurred amplitudes come out high on long
+    baselines and, as their mean is kept, low on short ones, and with them the fluxes.
     """
     s = b.settings
-    shared = dict(clusters=sky.clusters, gains=gains(s, (solutions,), apply=6, normalize=0))
+    shared = dict(clusters=sky.clusters, gains=GainChoice((solutions,), "P"))
     roots: list[str] = []
     mask: Path | None = None
     for observation, sets in observations(data.ms).items():
@@ -63,6 +64,7 @@ def scale_job(s: Settings, observation: str, root: str) -> FluxScaleJob:
     return FluxScaleJob(
         observation, Path(image_product(root, "cube_int_restored")),
         Path(image_product(root, "app_restored")), Path(image_product(root, "int_restored")),
+        Path(image_product(root, "model")), Path(image_product(root, "psf")),
         catalogues=paths, names=tuple(o.names or ()) or tuple(path.stem for path in paths),
         frequencies=tuple(float(value) for value in o.frequencies),
         radii=tuple(o.radii or ()) or (MATCH_ARCSEC,) * count,

@@ -354,7 +354,8 @@ def references_of(job: Any) -> References:
     if isinstance(job, AstrometryJob):
         return References(files=job.reads)
     if isinstance(job, FluxScaleJob):
-        return References(files=(job.cube, job.detection, job.flux, *job.catalogues))
+        return References(files=(job.cube, job.detection, job.flux, job.model, job.psf,
+                                 *job.catalogues))
     if isinstance(job, MeanImageJob):
         return References(files=job.images)
     raise AssertionError(f"no such kind of job: {type(job).__name__}")

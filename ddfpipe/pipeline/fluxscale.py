@@ -41,7 +41,7 @@ def find_factors(context: Context, job: FluxScaleJob) -> StageResult:
         table = measure_scale(
             home / job.cube, home / job.detection, home / job.flux, references_of(job, home),
             job.observation, files, least=job.min_sources, monitor=context.monitor,
-            threads=context.config.machine.NCPU_DDF,
+            threads=context.config.machine.NCPU_DDF, model=home / job.model, psf=home / job.psf,
         )
     except StageFailed as error:
         if job.on_failure != UNSCALED:

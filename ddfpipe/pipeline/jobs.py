@@ -137,6 +137,7 @@ class FluxScaleJob:
     """Find factors that bring the bands of an observation to the flux scale of catalogues.
 
     cube, detection, flux: intrinsic restored cube, apparent and intrinsic restored image.
+    model, psf: components and point spread function of that image.
     catalogues, names, frequencies (Hz), radii (arcsec), groups: one entry a catalogue.
     min_sources: fewer reference sources are a failure.  on_failure: "stop", or "unscaled": go on
         with factors of one.
@@ -146,6 +147,8 @@ class FluxScaleJob:
     cube: Path
     detection: Path
     flux: Path
+    model: Path
+    psf: Path
     catalogues: tuple[Path, ...]
     names: tuple[str, ...]
     frequencies: tuple[float, ...]

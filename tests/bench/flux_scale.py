@@ -1,7 +1,10 @@
-"""How well the flux scale is found: `python tests/bench/flux_scale.py statistics|field [FOLDER]`.
+"""How well the flux scale is found.
+
+    python tests/bench/flux_scale.py statistics|field|blurred [FOLDER]
 
 statistics: many mock fields; scatter of the factors against the errors told.
 field: measurement sets with wrong scales through the pipeline up to image_phase1.
+blurred: the same with all of the ionosphere, as if no earlier calibration had been made.
 """
 
 from __future__ import annotations
@@ -51,8 +54,11 @@ def statistics() -> None:
               f"{(time.monotonic() - start) / REALISATIONS:.1f} s", flush=True)
 
 
-def field(folder: Path) -> None:
-    """Run a small field to image_phase1; factors and fluxes against the truth."""
+def field(folder: Path, removed: float) -> None:
+    """Run a small field to image_phase1; factors and fluxes against the truth.
+
+    removed: share of the ionosphere towards the centre that earlier calibration took out.
+    """
     from ddfpipe.config import load_config
     from ddfpipe.data.images import read_image
     from ddfpipe.data.scales import load_factors
@@ -62,7 +68,7 @@ def field(folder: Path) -> None:
     from ddfpipe.simulate.sky import fluxes
     from ddfpipe.simulate.truth import read_truth
 
-    screen = {"diffractive_km": 15.0, "centre_removed": 1.0}
+    screen = {"diffractive_km": 15.0, "centre_removed": removed}
     _, sources = scaled_field(folder, rms=0.12, ionosphere=screen)
     options = {
         "data-mslist": folder / "mslist.txt", "data-full_mslist": folder / "big-mslist.txt",
@@ -104,7 +110,8 @@ def field(folder: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["statistics"]:
         statistics()
-    elif sys.argv[1:2] == ["field"]:
-        field(Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp()).absolute())
+    elif sys.argv[1:2] in (["field"], ["blurred"]):
+        field(Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp()).absolute(),
+              removed=float(sys.argv[1] == "field"))
     else:
         sys.exit(__doc__)

@@ -38,7 +38,8 @@ def by_name(**options):
 
 
 def test_images_of_every_band_and_factors_of_every_observation():
-    stages = by_name(masking__tgss="tgss.fits", image__low_robust=-0.4, bootstrap__radii=(40., 9.))
+    stages = by_name(masking__tgss="tgss.fits", image__low_robust=-0.4, bootstrap__radii=(40., 9.),
+                     solutions__apply_sols=("AP",) * 7)
     names = list(stages)
     first = names.index("image_bootstrap_L1_init")
     assert names[first - 1 : first + 9] == [
@@ -49,7 +50,7 @@ def test_images_of_every_band_and_factors_of_every_observation():
     assert recipe().exit_points["bootstrap"] == "bootstrap_mean"
     init, job = stages["image_bootstrap_L1_init"].job, stages["image_bootstrap_L1"].job
     for image in (init, job):
-        assert image.vis.ms == SETS[:4] and image.vis.di == "DIS0" and image.vis.scale is None
+        assert image.vis.ms == SETS[:4] and image.vis.di == "DIS0_merged" and image.vis.scale is None
         assert (image.npix, image.cell_arcsec, image.robust) == (90, 5.0, -0.4)
         assert image.restoring_beam == (20.0, 20.0, 0.0) and image.smooth_beam
         assert image.vis.uv_km == (0.1, pytest.approx(25.75)) and image.peak_factor == 0.1
@@ -64,6 +65,8 @@ def test_images_of_every_band_and_factors_of_every_observation():
     assert fit.files == (Path("low.fits"), Path("high.fits"))
     assert fit.job.radii == (40.0, 9.0) and fit.job.groups == ("0", "1")
     assert fit.job.names == ("low", "high") and fit.job.min_sources == 5
+    assert fit.job.model == Path("image_bootstrap_L2.model.npz")
+    assert fit.job.psf == Path("image_bootstrap_L2.psf.fits")
     assert stages["bootstrap_mean"].job.images == tuple(
         Path(f"image_bootstrap_{name}.app.restored.fits") for name in ("L1", "L2"))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from ddfpipe.data.images import SkyGrid, write_image
+from ddfpipe.data.model import PixelModel, save_model
 from ddfpipe.errors import ImagingError
+from ddfpipe.products.fluxscale.components import Deconvolution
 from ddfpipe.products.fluxscale.measure import channel_fluxes
 from ddfpipe.units import ARCSEC, DEGREE, FWHM_TO_SIGMA
 from fluxscale_fields import CENTRE
@@ -94,3 +98,61 @@ def test_images_on_different_grids_are_refused(tmp_path, places):
     write_image(flat, np.ones((240, 240)), other, freq=1.4e8, beam=(BEAM, BEAM, 0.0))
     with pytest.raises(ImagingError, match="not on one grid"):
         channel_fluxes(cube, flat, *positions(places), np.ones(25), np.full(25, BEAM))
+
+
+def test_blurred_sources_have_their_flux_from_components(tmp_path, places):
+    """Half of the flux in a halo at the lowest frequency, less at higher ones; wrong scales left
+    in the residuals, which have a dirty beam of their own."""
+    rng = np.random.default_rng(5)
+    bands, reference = np.array([125e6, 160e6]), FREQ.mean()
+    y, x, flux = [], [], []
+    for row, column in places[::3]:
+        around = rng.normal(0, 0.5 * BEAM / CELL, (40, 2))
+        y += [row, *(row + around[:, 0])]
+        x += [column, *(column + around[:, 1])]
+        flux += [[0.5, 0.75], *[[0.5 / 40, 0.25 / 40]] * 40]
+    model = PixelModel.from_points(GRID, bands, np.array(y), np.array(x),
+                                   np.array(flux, np.float32).T)
+
+    def dirty(y, x, freq):
+        """The dirty beam, as much narrower as the frequency is higher."""
+        scale = reference / freq
+        return 0.8 * spot(y, x, 1.1 * BEAM * scale) + 0.2 * spot(y, x, 3 * BEAM * scale)
+
+    def seen(freq, shape):
+        return sum(f * shape(*at) for f, *at in zip(model.at([freq])[0], *model.place()))
+
+    def restored(freq):
+        return seen(freq, lambda y, x: spot(y, x, BEAM))
+
+    planes = np.stack([restored(f) + (s - 1) * seen(f, lambda y, x: dirty(y, x, f))
+                       for s, f in zip(SCALE, FREQ)])
+    cube, flat = make(tmp_path, planes, restored(reference))
+    save_model(tmp_path / "x.model.npz", model)
+    write_image(tmp_path / "psf.fits", dirty(120, 120, reference), GRID, freq=reference)
+    where = positions(places[::3])
+    n = len(where[0])
+    given = (cube, flat, *where, np.ones(n), np.full(n, 1.2 * BEAM))
+    _, at_peaks, _ = channel_fluxes(*given)
+    true = SCALE * [model.at([f]).sum() / n for f in FREQ]
+    assert np.abs(np.median(at_peaks, axis=0) / true - 1).max() > 0.05
+    components = Deconvolution.read(tmp_path / "x.model.npz", tmp_path / "psf.fits", flat)
+    _, found, error = channel_fluxes(*given, components=components)
+    np.testing.assert_allclose(found, true * np.ones((n, 1)), rtol=5e-3)
+    assert error.shape == found.shape
+    # nothing deconvolved, or a large source: peaks serve
+    empty = replace(components, model=model.select(np.zeros(model.size, bool)),
+                    y=np.zeros(0), x=np.zeros(0))
+    np.testing.assert_array_equal(channel_fluxes(*given, components=empty)[1], at_peaks)
+    large = (*given[:5], np.full(n, 3 * BEAM))
+    np.testing.assert_array_equal(channel_fluxes(*large, components=components)[1],
+                                  channel_fluxes(*large)[1])
+
+
+def test_components_of_another_image_are_refused(tmp_path, places):
+    _, flat = make(tmp_path, np.ones((3, 240, 240)), np.ones((240, 240)))
+    other = SkyGrid(GRID.ra, GRID.dec, 120, 120, CELL)
+    save_model(tmp_path / "x.model.npz", PixelModel.empty(other, FREQ[:2]))
+    write_image(tmp_path / "psf.fits", np.ones((240, 240)), GRID, freq=1.4e8)
+    with pytest.raises(ImagingError, match="not on one grid"):
+        Deconvolution.read(tmp_path / "x.model.npz", tmp_path / "psf.fits", flat)

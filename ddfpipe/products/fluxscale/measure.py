@@ -1,9 +1,11 @@
 """Fluxes of sources in every plane of a cube.
 
-Sources are found on the mean image, which also gives their total fluxes.  The flux in a plane is
-that total times the ratio of the plane to the mean image at the peak of the source.  A fit of its
-own in every plane would have to find shape and position again in each, with the noise of one; the
-ratio needs neither, takes any shape, and all its planes refer to the same place.
+Sources are found on the mean image.  The flux in a plane is that of the components which
+deconvolution found there, plus what its residual shows (`components`).  Where there are no
+components, or a source is large, it is the total flux in the mean image times the ratio of the
+plane to the mean image at the peak of the source.  A fit of its own in every plane would have to
+find shape and position again in each, with the noise of one; neither way needs them, and all planes
+refer to the same place.
 
 Deconvolution describes spectra by few numbers, so what a wrong flux scale adds to one plane stays
 in that plane's residual, with the shape of the dirty beam.  Dirty and restoring beam agree at
@@ -21,6 +23,7 @@ import numpy as np
 
 from ddfpipe.data.images import read_image
 from ddfpipe.errors import ImagingError
+from ddfpipe.products.fluxscale.components import APERTURE, Deconvolution
 from ddfpipe.products.sourcefinding import BOOTSTRAP, find_sources, scaled_boxes
 
 if TYPE_CHECKING:
@@ -47,11 +50,12 @@ def find_reference_sources(detection: Path, flux: Path, *, threads: int, output:
 def channel_fluxes(
     cube: Path, mean: Path, ra: np.ndarray, dec: np.ndarray, total: np.ndarray,
     size: np.ndarray, check: Callable[[], None] = lambda: None,
+    components: Deconvolution | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fluxes of n sources in the c planes of a cube.
 
     cube, mean: intrinsic restored images on one grid and beam.  ra, dec: (n,) rad.  total: (n,)
-    Jy in the mean image.  size: (n,) FWHM in rad.
+    Jy in the mean image.  size: (n,) FWHM in rad.  components: of the mean image.
     Returns frequencies (c,) in Hz, fluxes and errors (n, c) in Jy, NaN where a plane is blank.
     Raises ImagingError if the two images do not fit together.
     """
@@ -66,15 +70,20 @@ def channel_fluxes(
         Peak.about(plane, y[i], x[i], max(REACH * size[i] / grid.cell, 1.5))
         for i in range(len(total))
     ]
+    small = np.asarray(size) / grid.cell <= APERTURE * beam
+    gauges = [
+        None if peak is None
+        else Gauge(peak, float(total[i]), components if small[i] else None, plane, image.freq[0])
+        for i, peak in enumerate(peaks)
+    ]
     flux = np.full((len(total), len(planes.freq)), np.nan)
     error = flux.copy()
-    for band in range(len(planes.freq)):
+    for band, freq in enumerate(planes.freq):
         check()
         values = planes.plane(band)
-        for i, peak in enumerate(peaks):
-            if peak is not None:
-                flux[i, band] = total[i] * peak.ratio(values)
-                error[i, band] = total[i] * peak.noise(values, beam)
+        for i, gauge in enumerate(gauges):
+            if gauge is not None:
+                flux[i, band], error[i, band] = gauge.read(values, freq, beam)
     return planes.freq, flux, error
 
 
@@ -85,11 +94,12 @@ class Peak:
     the height of any plane at that place is a sum of its pixels with fixed weights.
 
     rows, columns: (9,) pixels.  weight: (9,) so that sum(weight * plane) is the plane's ratio to
-    the mean image.
+    the mean image, whose height is `height`.
     """
 
-    def __init__(self, rows: np.ndarray, columns: np.ndarray, weight: np.ndarray) -> None:
-        self.rows, self.columns, self.weight = rows, columns, weight
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, weight: np.ndarray,
+                 height: float) -> None:
+        self.rows, self.columns, self.weight, self.height = rows, columns, weight, height
 
     @classmethod
     def about(cls, plane: np.ndarray, y: float, x: float, reach: float) -> "Peak | None":
@@ -107,7 +117,7 @@ class Peak:
             return None
         weight = _height(*_summit(values))
         height = float(weight @ values)
-        return cls(rows, columns, weight / height) if height > 0 else None
+        return cls(rows, columns, weight / height, height) if height > 0 else None
 
     def ratio(self, plane: np.ndarray) -> float:
         """Plane over mean image."""
@@ -131,6 +141,32 @@ class Peak:
         if values.size < NOISE_PLACES:
             return float("nan")
         return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+class Gauge:
+    """Reads the flux of one source in planes.
+
+    peak: its peak in the mean image `plane` (y, x) at `freq` Hz, in which its flux is `total` Jy.
+    components: of the mean image; without them, or without any at the peak, ratios of peaks serve.
+    """
+
+    def __init__(self, peak: Peak, total: float, components: Deconvolution | None,
+                 plane: np.ndarray, freq: float) -> None:
+        self.peak, self.total, self.source = peak, total, None
+        if components is not None:
+            source = components.source(peak.rows, peak.columns, peak.weight * peak.height)
+            if source.flux(plane, freq) is not None:
+                self.source = source
+
+    def read(self, plane: np.ndarray, freq: float, beam: float) -> tuple[float, float]:
+        """(flux, error) in Jy; NaN where the plane is blank.  beam: FWHM in pixels."""
+        ratio, noise = self.peak.ratio(plane), self.peak.noise(plane, beam)
+        if self.source is None:
+            return self.total * ratio, self.total * noise
+        found = self.source.flux(plane, freq)
+        if found is None:
+            return float("nan"), float("nan")
+        return found[0], noise * self.peak.height / found[1]
 
 
 def _basis(y: np.ndarray, x: np.ndarray) -> np.ndarray:

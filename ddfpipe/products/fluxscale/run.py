@@ -13,6 +13,7 @@ from ddfpipe.data.atomic import atomic_path
 from ddfpipe.data.images import read_image
 from ddfpipe.data.scales import FactorTable, save_factors
 from ddfpipe.errors import StageFailed
+from ddfpipe.products.fluxscale.components import Deconvolution
 from ddfpipe.products.fluxscale.fit import LEAST_SNR, Fit, fit_factors
 from ddfpipe.products.fluxscale.matching import (
     REMEDY, Matched, Reference, field_catalogues, match_sources,
@@ -30,10 +31,13 @@ UNSURE = 0.1
 def measure_scale(
     cube: Path, detection: Path, flux: Path, references: Sequence[Reference], observation: str,
     files: Mapping[str, Path], *, least: int, threads: int, monitor: Any,
+    model: Path | None = None, psf: Path | None = None,
 ) -> FactorTable:
     """Find the factors of the planes of a cube, and write them and what they rest on.
 
     cube, flux: intrinsic restored cube and mean image; detection: the apparent mean image.
+    model, psf: components of the mean image and its point spread function; without them fluxes in
+    the planes are taken from peaks, which is right for sharp images only.
     files: where the products go: "catalogue", "crossmatch_1", "crossmatch_2", "frequencies",
     "results_1", "results_2" and "factors".  least: number of reference sources that are needed.
     The results are arrays (c, 3) of mean, 16th and 84th percentile of each plane's factor.
@@ -52,8 +56,9 @@ def measure_scale(
     matched = match_sources(ra, dec, total, centre, references, surveys, least)
     for line in (*notes, f"{observation}: sources {matched.text()}"):
         monitor.message(line)
+    components = Deconvolution.read(model, psf, flux) if model and psf else None
     spectra = _spectra(cube, flux, matched, total, np.array(table["Maj"], float) * DEGREE,
-                       least, monitor)
+                       least, monitor, components)
     _require(spectra.size, least, f"can be measured in the planes of {cube.name}")
     first, kept, second = fit_twice(spectra, least, files, monitor)
     factors = _table(observation, kept, second, spectra.size - kept.size)
@@ -63,14 +68,14 @@ def measure_scale(
 
 
 def _spectra(cube: Path, flux: Path, matched: Matched, total: np.ndarray, size: np.ndarray,
-             least: int, monitor: Any) -> SourceSpectra:
+             least: int, monitor: Any, components: Deconvolution | None) -> SourceSpectra:
     """Fluxes of the matched sources in surveys and planes.
 
     Planes without data, or too noisy for `least` of the sources, are left out.
     """
     frequency, values, errors = channel_fluxes(
         cube, flux, matched.surveys.ra, matched.surveys.dec, total[matched.index],
-        size[matched.index], monitor.check,
+        size[matched.index], monitor.check, components,
     )
     with np.errstate(invalid="ignore"):
         seen = (errors > 0) & (values > LEAST_SNR * errors)
