@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ddfpipe.errors import DataError, ImagingError
+from ddfpipe.errors import DataError
 from ddfpipe.products.beams import Beam, arcsec, common_circle, deconvolved_beam, same_beam
 from ddfpipe.products.convolve import convolved_pair
 from ddfpipe.products.mosaic.options import MosaicOptions
@@ -53,7 +53,7 @@ def _check_before_convolving(pairs: Sequence[tuple[Path, Path]], planes: Sequenc
                             "BMAJ, BMIN and BPA.")
         try:
             deconvolved_beam(beam, plane.beam)
-        except ImagingError as err:
+        except DataError as err:
             raise DataError(f"{plane.path}: --convolve {options.convolve}: {err}") from err
     quick = replace(options, noise=None, find_noise=False, read_noise=False)
     for number, pair in enumerate(pairs):
