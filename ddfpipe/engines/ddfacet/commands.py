@@ -31,6 +31,9 @@ ALL_KM = (0.0, 1000.0)
 FACTORS = (2, 3, 5, 7, 11, 13)
 """DDFacet's image sizes have no other prime factors."""
 
+WORKER_DIED = re.compile(r"^Process Worker\S*:$")
+"""What killMS prints when one of its processes dies; it then waits for that for ever (3.3.0)."""
+
 _CYCLE = re.compile(r"Running major cycle (\d+)")
 
 
@@ -171,7 +174,8 @@ def image_command(g: Imaging, c: Cleaning, column: str) -> list[str]:
         "Deconv-MaxMinorIter": MOST_COMPONENTS, "Deconv-PeakFactor": float(c.peak_factor),
         "Deconv-RMSFactor": float(c.rms_factor), "Deconv-CycleFactor": 0,
         "SSD2-PolyFreqOrder": min(2, g.n_bands), "SSD2-InitType": ("HMP",),
-        "SSDClean-NEnlargeData": 0, "SSDClean-ConvFFTSwitch": 10000, "GAClean-MaxMinorIterInitHMP": MOST_INIT_COMPONENTS,
+        "SSDClean-NEnlargeData": 0, "SSDClean-ConvFFTSwitch": 10000,
+        "GAClean-MaxMinorIterInitHMP": MOST_INIT_COMPONENTS,
         "GAClean-RMSFactorInitHMP": 1.0, "GAClean-AllowNegativeInitHMP": str(c.allow_negative),
     }
     if c.sigma is not None:

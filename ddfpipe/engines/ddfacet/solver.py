@@ -26,8 +26,8 @@ from ..native.solveweights import SolverWeights
 from ..native.solving import frequency_blocks
 from ..native.visibilities import MSData
 from .commands import (
-    LARGEST_FACET_DEG, SMALLEST_FACET_DEG, Solving, clip_command, facet_count, solve_command,
-    w_planes,
+    LARGEST_FACET_DEG, SMALLEST_FACET_DEG, WORKER_DIED, Solving, clip_command, facet_count,
+    solve_command, w_planes,
 )
 from .inputs import largest_w, wide_grid, write_model
 from .predicting import predict
@@ -68,10 +68,11 @@ class KillMSSolve(SetwiseSolve):
     def _run(self, one: View, slots: int, chans: int) -> Path:
         """The solution file that killMS makes of a measurement set."""
         job, s, copy = self.job, one.sets[0], one.copies[0]
-        solsdir = self.folder / "solutions"
+        solsdir, cache = self.folder / "solutions", self.folder / "cache"
+        cache.mkdir(exist_ok=True)
         solving = Solving(
             str(self.engine.tools["killms"].path), str(copy.path.absolute()), job.name,
-            str(solsdir), str(self.folder / "cache"), slots * s.cache.interval / MINUTE,
+            str(solsdir), str(cache), slots * s.cache.interval / MINUTE,
             -(-s.cache.n_chan // chans), self.native.solve_threads, job.n_iter,
             uv_km=job.vis.uv_km, down_weight=job.uv_down_weight, cov_q=job.cov_q,
             lambda_kf=job.lambda_kf, robust=job.robust, update_weights=job.update_weights,
@@ -81,7 +82,7 @@ class KillMSSolve(SetwiseSolve):
         )
         made = solution_file(solsdir, copy.path, job.name)
         self.runner.run(Call(
-            tuple(solve_command(solving)), self.folder, (made,), retries=1,
+            tuple(solve_command(solving)), self.folder, (made,), fatal=WORKER_DIED,
             environment=self.engine.environment(), ended=clean_shared_memory,
         ))
         if job.update_weights:

@@ -50,6 +50,7 @@ class Call:
     retries: further tries after a death by one of the signals `TRANSIENT`, after a time-out, or
         after ending well without a product; only for programs that begin anew each time.
     parser: finds progress in the output.
+    fatal: pattern of lines after which it will never end well; it is ended soon after one.
     ended: called with the process id when it has ended, however it did, to clear what it left.
     """
 
@@ -61,6 +62,7 @@ class Call:
     timeout: float | None = None
     retries: int = 0
     parser: Parser | None = None
+    fatal: re.Pattern | None = None
     ended: Callable[[int], object] | None = None
 
     @property
@@ -122,7 +124,7 @@ class Runner:
         process = _start(call)
         lines: deque[str] = deque(maxlen=200)
         try:
-            late = self._follow(call, process, lines)
+            reason = self._follow(call, process, lines)
         except BaseException:
             _end(process)
             _clear((*call.products, *call.partial))
@@ -132,49 +134,52 @@ class Runner:
                 call.ended(process.pid)
         self._detail(f"{call.name} ended with {process.returncode}")
         try:
-            if late:
-                raise _transient(f"{call.name} was stopped: it took longer than "
-                                 f"{call.timeout:g} s{_tail(lines)}")
+            if reason:
+                raise _transient(f"{call.name} was stopped: {reason}{_tail(lines)}")
             _judge(call, process.returncode, lines)
         except DdfpipeError:
             _clear((*call.products, *call.partial))
             raise
         return list(lines)
 
-    def _follow(self, call: Call, process, lines: deque) -> bool:
-        """Log the output till the program has ended; True if it had to be ended for its time."""
+    def _follow(self, call: Call, process, lines: deque) -> str:
+        """Log the output till the program has ended; why it had to be ended, or nothing."""
         output: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(process.stdout, output), daemon=True).start()
-        start, open_ = time.monotonic(), True
-        while open_:
+        start, broken, open_ = time.monotonic(), None, True
+        while open_ or process.poll() is None:
             self.monitor.check()
-            if call.timeout is not None and time.monotonic() - start > call.timeout:
+            now = time.monotonic()
+            if call.timeout is not None and now - start > call.timeout:
                 _end(process)
-                return True
-            open_ = self._take(call, output, lines)
-        while process.poll() is None:  # it may close its output and work on
-            self.monitor.check()
-            if call.timeout is not None and time.monotonic() - start > call.timeout:
+                return f"it took longer than {call.timeout:g} s"
+            if broken is not None and now - broken > GRACE_S:
                 _end(process)
-                return True
-            time.sleep(POLL_S)
-        return False
+                return "one of its own processes died, which it did not notice"
+            if not open_:  # it may close its output and work on
+                time.sleep(POLL_S)
+                continue
+            open_, fatal = self._take(call, output, lines)
+            broken = now if fatal and broken is None else broken
+        return ""
 
-    def _take(self, call: Call, output, lines: deque) -> bool:
-        """Take what was printed since the last look; False at the end of the output."""
+    def _take(self, call: Call, output, lines: deque) -> tuple[bool, bool]:
+        """Take what was printed since the last look: (not yet its end, a fatal line was in it)."""
+        fatal = False
         try:
             text = output.get(timeout=POLL_S)
             while True:
                 if text is None:
-                    return False
+                    return False, fatal
                 lines.append(text)
                 self._detail(text)
+                fatal |= call.fatal is not None and call.fatal.search(text) is not None
                 found = call.parser(text) if call.parser else None
                 if found is not None:
                     self.monitor.progress(*found)
                 text = output.get_nowait()
         except queue.Empty:
-            return True
+            return True, fatal
 
 
 def _start(call: Call) -> subprocess.Popen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,3 +172,15 @@ def test_a_program_dies_with_us(program, tmp_path):
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert gone(int(pid.read_text()))
+
+
+def test_a_program_that_waits_for_its_dead_children_is_ended(program, watch, tmp_path, monkeypatch):
+    """It printed that one of its processes died, and hangs; its id is told when it has ended."""
+    monkeypatch.setattr("ddfpipe.engines.external.runner.GRACE_S", 0.5)
+    path, ended = program("print('Process Worker-2:', flush=True); time.sleep(60)"), []
+    one = call(path, tmp_path, fatal=re.compile("^Process Worker"), ended=ended.append)
+    start = time.monotonic()
+    with pytest.raises(StageFailed, match="one of its own processes died"):
+        Runner(watch).run(one)
+    assert time.monotonic() - start < 30
+    assert len(ended) == 1 and not alive(ended[0])
