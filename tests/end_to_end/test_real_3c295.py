@@ -60,8 +60,12 @@ class Silent:
 @pytest.fixture(scope="module")
 def calibrated(unpack_ms, tmp_path_factory) -> Calibrated:
     ms = unpack_ms("tAWImager2_3C295.in_MS.tgz")
+    return calibrate(ms, tmp_path_factory.mktemp("3c295"), lambda native: native)
+
+
+def calibrate(ms: Path, folder: Path, solver_of) -> Calibrated:
+    """Raw correlations calibrated on a point by the engine that solver_of(NativeEngine) gives."""
     before = tree_state(ms)
-    folder = tmp_path_factory.mktemp("3c295")
     engine = NativeEngine(workdir=folder, cache_dir=folder / "cache", solsdir=folder / "SOLSDIR",
                           threads=1, memory_limit=2 * 10**9, beam_model="none")
     vis = VisSelection((ms,), "DATA")
@@ -69,8 +73,8 @@ def calibrated(unpack_ms, tmp_path_factory) -> Calibrated:
                     major_cycles=0, peak_factor=0.0, n_bands=1)
     write_point(folder / "3C295.sky", *read_metadata(ms).phase_centre)
     engine.start_model(Path("3C295.sky"), like, "start", Silent())
-    result = engine.solve(SolveJob("DIS0", vis, "DI", "start", n_iter=30, tie_amplitudes=False),
-                          Silent())
+    job = SolveJob("DIS0", vis, "DI", "start", n_iter=30, tie_amplitudes=False)
+    result = solver_of(engine).solve(job, Silent())
     table = solutions.load_solution(folder / "SOLSDIR", ms.name, "DIS0")
     raw = open_cache(ms, "DATA", folder / "cache")
     authors = open_cache(ms, "CORRECTED_DATA", folder / "cache")

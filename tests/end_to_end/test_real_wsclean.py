@@ -1,0 +1,78 @@
+"""Real LOFAR sets through WSClean and DP3, beside our own engine."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from test_real_3c295 import FLUX, UV_KM, Silent, calibrate, closure_phase, triangles
+
+from ddfpipe.data import solutions
+from ddfpipe.data.images import read_image
+from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
+from ddfpipe.engines.native import NativeEngine
+from ddfpipe.engines.wsclean import WSCleanEngine
+from ddfpipe.engines.wsclean.engine import find_tools
+from ddfpipe.errors import ConfigError
+from ddfpipe.naming import image_product
+from native_runs import peak_near
+
+HEAD_TAIL = np.radians([205.45895, 26.37188])
+"""Brightest peak of Abell 1775's head-tail, J2000."""
+
+
+@pytest.fixture(scope="module")
+def tools():
+    try:
+        return find_tools(dp3=os.environ.get("DDFPIPE_TEST_DP3", "auto"))
+    except ConfigError as error:
+        pytest.skip(f"SKIPPED LOUDLY: {error}")
+
+
+@pytest.mark.shared_data
+def test_3c295_from_raw_correlations_to_jy(unpack_ms, tools, tmp_path):
+    """DP3's full Jones matrices give the flux of the model on every baseline length."""
+    ms = unpack_ms("tAWImager2_3C295.in_MS.tgz")
+    found = calibrate(ms, tmp_path, lambda native: WSCleanEngine(native, tools))
+    assert found.untouched
+    stokes = found.stokes_i(found.ours)
+    for low, high in UV_KM:
+        inside = ((found.uv_km >= low) & (found.uv_km < high))[found.used]
+        assert stokes[inside].mean().real == pytest.approx(FLUX, rel=0.015), (low, high)
+        assert abs(stokes[inside].mean().imag) < 0.01 * FLUX
+    sides, _ = triangles(found)
+    before = closure_phase(found.raw[..., 0], sides)
+    turned = np.exp(1j * (closure_phase(found.diagonal[..., 0], sides) - before))
+    assert np.abs(np.angle(turned)).max() < 2e-5
+    noise = np.median(found.noise(found.authors))
+    assert np.median(np.abs(stokes - found.stokes_i(found.authors))) < noise
+
+
+@pytest.mark.shared_data
+def test_abell_1775_imaged_and_calibrated_on_itself(unpack_ms, tools, tmp_path):
+    """The head-tail where and as bright as in our own image; gains of one in calibrated data."""
+    ms = unpack_ms("A1775_LT10_010_4ch.ms.tgz")
+    vis = VisSelection((ms,), "DATA", uv_km=(0.1, 60.0))
+    peaks, noises = {}, {}
+    for name in ("native", "wsclean"):
+        native = NativeEngine(
+            workdir=tmp_path / name, cache_dir=tmp_path / name, solsdir=tmp_path / name / "SOLSDIR",
+            threads=1, memory_limit=2 * 10**9, beam_model="none",
+        )
+        native.workdir.mkdir()
+        engine = native if name == "native" else WSCleanEngine(native, tools)
+        result = engine.image(ImageJob(
+            "a1775", vis, npix=600, cell_arcsec=3.0, robust=-0.25, restoring_beam=(12.0, 12.0, 0.0),
+            major_cycles=2, peak_factor=0.05, n_bands=1, decorrelation=False), Silent())
+        image = read_image(native.workdir / image_product("a1775", "app_restored"))
+        place = np.ravel(image.grid.pixel_of(*HEAD_TAIL))
+        peaks[name], noises[name] = peak_near(image.plane(), place), result.noise
+        solve = engine.solve(SolveJob("DIS0", VisSelection((ms,), "DATA"), "DI", "a1775",
+                                      dt_min=1.0, n_chan_sols=1), Silent())
+        table = solutions.load_solution(native.solsdir, ms.name, "DIS0")
+        size = np.abs(table.gains[..., [0, 3]])[~table.flag[..., [0, 3]]]
+        assert np.median(size) == pytest.approx(1, abs=0.1)
+    assert peaks["wsclean"] == pytest.approx(peaks["native"], rel=0.05)
+    assert peaks["wsclean"] > 8 * noises["wsclean"]
+    assert noises["wsclean"] < 1.2 * noises["native"]
