@@ -84,8 +84,12 @@ def extended(context: Context, job: ExtendedMaskJob) -> StageResult:
 
 
 def _write(context: Context, output: Path, mask: "np.ndarray", like: Any) -> StageResult:
+    """Write a mask; one that covers much of the image is pointed out.  An empty one is usual."""
     from ddfpipe.data.masks import write_mask
+    from ddfpipe.imaging.mask import mask_warnings
 
+    for sentence in mask_warnings(mask) if mask.any() else ():
+        context.monitor.message(f"WARNING: {output}: {sentence}")
     path = write_mask(context.workdir / output, mask, like.grid, freq=float(like.freq.mean()))
     return StageResult(
         {"masked_fraction": masked_fraction(path)}, context.relative([output])

@@ -1,6 +1,8 @@
 """Masks of known sources and of extended emission, on real arrays."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,3 +117,20 @@ def test_known_sources_regions_and_masks_are_drawn_and_merged(context, tmp_path)
         Path("merged.fits"), (Path("external_mask.fits"), Path("other.fits"))))
     merged = fits.getdata(tmp_path / "merged.fits").squeeze() > 0
     assert merged[0, 0] and merged.sum() == mask.sum() + 1
+
+
+def test_a_mask_of_nearly_everything_is_pointed_out(context, tmp_path):
+    """As diffuse emission of the Galaxy makes it."""
+    told = []
+    loud = replace(context, monitor=SimpleNamespace(message=told.append))
+    half = np.zeros(HIGH.shape)
+    half[:300] = 1
+    for name, data in (("half.fits", half), ("none.fits", 0 * half)):
+        image(tmp_path / name, data, HIGH)
+    external_masks.merge(loud, MergeMasksJob(Path("a.fits"), (Path("none.fits"),) * 2))
+    assert told == []
+    external_masks.merge(loud, MergeMasksJob(
+        Path("b.fits"), (Path("none.fits"), Path("half.fits"))))
+    [warning] = told
+    assert "WARNING: b.fits: the mask covers 50 % of the image" in warning
+    assert "raise the threshold" in warning
