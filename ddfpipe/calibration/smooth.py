@@ -4,7 +4,7 @@ Phases of a station and direction, relative to a reference station, are dispersi
 constant of the instrument: φ(t, ν) = -8.45e9 x(t) / ν + c, x in TECU.  The fit maximises
 Σ_ν w cos(φ_obs - φ) over a grid of x, which knows no wraps, then refines; neighbouring times
 decide between branches that the band alone cannot tell apart.  Log-amplitudes are polynomials in
-frequency, smoothed over some minutes.
+frequency, whose coefficients change over time as smoothly as their noise lets one see (drift.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numba import njit
 
+from ddfpipe.calibration.drift import smooth_gains, smooth_series
 from ddfpipe.calibration.gains import GainTable, reference_to
 from ddfpipe.errors import SolveError
 from ddfpipe.units import TEC_PHASE
@@ -27,9 +28,6 @@ GRID_PHASE = 0.4
 TURN_COST = 0.5
 """Penalty, in units of the fit's weight for one radian squared, per squared radian (at mid band)
 between neighbouring times."""
-
-AMP_TIME = 300.0
-"""Standard deviation of the Gaussian that smooths amplitudes over time, s."""
 
 DEFAULT_ERROR = 0.1
 """Phase error in radians assumed for tables that state none."""
@@ -180,33 +178,32 @@ def _phase_fit(table: GainTable, weight: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _amplitude_fit(table: GainTable, weight: np.ndarray, order: int) -> np.ndarray:
-    """Smoothed log-amplitudes like table.gains: polynomial in frequency, Gaussian in time.
+    """Smoothed log-amplitudes like table.gains: polynomial in frequency, smooth in time."""
+    n_time, n_chan, n_ant, n_dir, n_corr = table.gains.shape
+    log = np.log(np.maximum(np.abs(table.gains), 1e-6)).astype(np.float64)
+    shape = (n_time, n_chan, n_ant * n_dir * n_corr)
+    fit = smooth_series(
+        log.reshape(shape), np.minimum(weight, 1e6).reshape(shape), table.times, table.freqs,
+        np.repeat(np.arange(n_ant), n_dir * n_corr), order,
+    )
+    return fit.reshape(table.gains.shape)
 
-    One robust pass: departures beyond three standard deviations are down-weighted.
+
+def tie_table(table: GainTable) -> GainTable:
+    """Gains of all times and channels smoothed as far as their noise asks for (see drift.py).
+
+    For gains of slow causes, full Jones matrices included: stations, and what faster solutions have
+    left.  Errors and flags stay what they were: the stated errors are upper bounds afterwards.
     """
-    n_time, n_chan = table.gains.shape[:2]
-    shape = table.gains.shape
-    log = np.log(np.maximum(np.abs(table.gains), 1e-6)).reshape(n_time, n_chan, -1)
-    w = np.minimum(weight, 1e6).reshape(n_time, n_chan, -1)
-    span = max(np.ptp(table.freqs) / 2, 1.0)
-    u = (table.freqs - table.freqs.mean()) / span
-    basis = np.polynomial.chebyshev.chebvander(u, min(order, n_chan - 1))
-    distance = (table.times[:, None] - table.times[None, :]) / AMP_TIME
-    kernel = np.exp(-0.5 * distance**2)
-    robust = np.ones(w.shape)
-    fit = log
-    for _ in range(2):
-        product = np.einsum("tfk,fi,fj->tkij", w * robust, basis, basis, optimize=True)
-        right = np.einsum("tfk,fi->tki", w * robust * log, basis, optimize=True)
-        normal = np.tensordot(kernel, product, (1, 0))
-        target = np.tensordot(kernel, right, (1, 0))
-        size = np.einsum("tkii->tk", normal)[..., None, None]
-        ridge = (1e-6 * size + 1e-12) * np.eye(basis.shape[1])
-        coefficients = np.linalg.solve(normal + ridge, target[..., None])[..., 0]
-        fit = np.einsum("fi,tki->tfk", basis, coefficients)
-        miss = np.abs(log - fit) * np.sqrt(w)
-        robust = 1.0 / np.maximum(1.0, miss / 3.0)
-    return fit.reshape(shape)
+    error = DEFAULT_ERROR * np.abs(table.gains) if table.error is None else table.error
+    usable = ~table.flag & np.isfinite(error)
+    if table.n_corr == 4:
+        usable &= usable.all(axis=-1, keepdims=True)
+    floor = np.maximum(error, 1e-4 * np.maximum(np.abs(table.gains), 1e-6))
+    weight = np.where(usable, 1.0 / np.where(usable, floor, 1.0).astype(np.float64) ** 2, 0.0)
+    gains = smooth_gains(table.gains.astype(np.complex128), weight, table.times, table.freqs)
+    gains = np.where(usable, gains, table.gains).astype(table.gains.dtype)
+    return replace(table, gains=gains, meta={**table.meta, "Tied": 1})
 
 
 def smooth_table(table: GainTable, mode: str = "TEC,PolyAmp", amp_order: int = 3) -> GainTable:

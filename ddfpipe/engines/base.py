@@ -152,12 +152,15 @@ class SmoothJob:
     The result is called `<name>_smoothed` (smooth given) or `<name>_merged` (only merged).
     smooth: None or an interpolation mode such as "TEC,PolyAmp".
     sigma_clip: outlier clip in sigma while merging, None for none.
+    tie: smooth what is merged over time and measurement sets as far as its noise asks for; for
+    gains of slow causes, full Jones matrices included.
     """
 
     name: str
     ms: tuple[Path, ...]
     smooth: str | None
     sigma_clip: float | None = None
+    tie: bool = False
 
 
 @dataclass(frozen=True)

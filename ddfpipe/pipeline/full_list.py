@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ddfpipe.engines.base import MaskJob, SmoothJob
+from ddfpipe.engines.base import MaskJob
 from ddfpipe.naming import (
     EXTERNAL_MASK_DEEP, FINAL_IMAGE, FINAL_MASK, LOW_IMAGE, extended_masks, image_product,
 )
 from ddfpipe.pipeline.builder import Builder, Data
 from ddfpipe.pipeline.jobs import ExtendedMaskJob, MaskModelJob, MergeMasksJob
 from ddfpipe.pipeline.parameters import (
-    dd_solve, di_solve, full_image, gains, low_image, smoothed,
+    dd_solve, di_solve, full_image, gains, low_image, smoothed, tied,
 )
 from ddfpipe.pipeline.small_list import Sky, masked
 
@@ -51,7 +51,7 @@ def full_bandwidth_calibration(
             model_gains=gains(s, (solutions,), apply=4, normalize=0), update_weights=False,
             clusters=sky.clusters,
         ))
-        data = data.corrected(corrected)
+        data = data.corrected(tied(b, corrected, data))
     return data, solutions
 
 
@@ -99,9 +99,7 @@ def last_calibration(b: Builder, data: Data, sky: Sky) -> tuple[Data, tuple[str,
         pre_apply=(fast,),
     ))
     data = data.weighted(slow)
-    if s.solutions.smoothing:
-        slow = b.smooth(SmoothJob(slow, data.ms, None, s.solutions.sigma_clip))
-    return data, (fast, slow)
+    return data, (fast, tied(b, slow, data, s.solutions.sigma_clip))
 
 
 def low_resolution(b: Builder, data: Data, sky: Sky, solutions: tuple[str, ...]) -> Path:

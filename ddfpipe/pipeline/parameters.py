@@ -149,6 +149,14 @@ def smoothed(b: Builder, solve: str, data: Data) -> str:
     return b.smooth(SmoothJob(solve, data.ms, s.solutions.smoothingtype))
 
 
+def tied(b: Builder, solve: str, data: Data, sigma_clip: float | None = None) -> str:
+    """Merge a solve's slow solutions and tie times and measurement sets together, if the settings
+    ask for smoothing; the name to use then."""
+    if not b.settings.solutions.smoothing:
+        return solve
+    return b.smooth(SmoothJob(solve, data.ms, None, sigma_clip, tie=True))
+
+
 def known_sources(s: Settings, output: str, grid: Path) -> ExternalMaskJob:
     """Mask of what catalogue, regions and mask of the user show, on the grid of an image."""
     m = s.masking

@@ -12,7 +12,7 @@ from ddfpipe.naming import (
 from ddfpipe.pipeline.builder import Builder, Data
 from ddfpipe.pipeline.jobs import MaskModelJob, MergeMasksJob, StartModelJob
 from ddfpipe.pipeline.parameters import (
-    dd_solve, di_solve, gains, known_sources, selfcal_image, smoothed,
+    dd_solve, di_solve, gains, known_sources, selfcal_image, smoothed, tied,
 )
 
 
@@ -100,7 +100,7 @@ def first_di_calibration(b: Builder, data: Data, sky: Sky) -> tuple[Data, Sky]:
     """Full-Jones gains of the whole field, and an image through them."""
     s = b.settings
     solved = b.solve(di_solve(s, "DIS0", data, sky.model, n_iter=s.solutions.NIterKF[0]))
-    data = data.corrected(solved).weighted(solved)
+    data = data.corrected(tied(b, solved, data)).weighted(solved)
     shared = dict(
         peak_factor=0.001, rms_factor=0.0, auto_mask_sigma=s.masking.thresholds[0],
         external_mask=sky.mask, start_model=sky.model, clusters=sky.clusters,
@@ -174,7 +174,7 @@ def second_di_calibration(
         model_gains=gains(s, (solutions,), apply=2, normalize=0), update_weights=False,
         clusters=sky.clusters,
     ))
-    data = data.corrected(solved)
+    data = data.corrected(tied(b, solved, data))
     image = b.image(selfcal_image(
         s, "image_ampphase1_di", data, s.image.apply_weights[1], major_cycles=1,
         peak_factor=0.001, auto_mask_sigma=s.masking.thresholds[1], external_mask=sky.mask,

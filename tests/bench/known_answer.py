@@ -255,7 +255,7 @@ def main() -> None:
     os.chdir(run)
     companions(run)
     figures = fluxes(run, field) | survival(run, field) | artefacts(run, field)
-    figures |= phases(run, field, ("DDS3_full",), "DIS2_full")
+    figures |= phases(run, field, ("DDS3_full",), "DIS2_full_merged")
     (field.parent / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 

@@ -48,7 +48,7 @@ def test_the_whole_recipe_with_columns_and_archives(done):
     for ms in sets_of(field):
         data, corrected, predicted, weight, flag, ant1, ant2 = read(
             ms, "DATA", *COLUMNS, "FLAG", "ANTENNA1", "ANTENNA2")
-        table = load_solution(run.folder / "SOLSDIR", ms.name, "DIS2_full")
+        table = load_solution(run.folder / "SOLSDIR", ms.name, "DIS2_full_merged")
         cross = ant1 != ant2
         good = cross[:, None] & ~flag.any(-1) & (weight > 0)
         assert good.mean() > 0.5 and np.isfinite(corrected[good]).all()

@@ -61,7 +61,7 @@ def test_planned(unpack_ms, make_run, archive):
     code, text = run("plan")
     assert code == 0, text
     assert "image_dirin_SSD_init" in text and "image_full_ampphase_di_m.NS" in text
-    assert "40 of 40 stages to do" in text
+    assert "43 of 43 stages to do" in text
     code, text = run("status")
-    assert code == 0 and "0 of 40 stages done" in text and "no run is at work" in text
+    assert code == 0 and "0 of 43 stages done" in text and "no run is at work" in text
     assert (tree_state(run.folder), tree_state(ms)) == before

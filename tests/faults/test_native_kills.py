@@ -17,7 +17,7 @@ from native_runs import (  # noqa: E402
 )
 
 KILLS = 20
-STAGES = 40
+STAGES = 43
 
 
 @pytest.fixture(scope="module")

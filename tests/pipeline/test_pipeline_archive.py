@@ -22,10 +22,10 @@ def stage_of(**options):
 def test_the_data_of_the_final_image_with_the_latest_weights():
     stage, recipe = stage_of(control__write_columns=("DD_PREDICT",))
     assert stage.job == ColumnsJob(
-        FULL, "CORRECTED_DATA", ("DATA_DI_CORRECTED", "IMAGING_WEIGHT"), di="DIS2_full",
+        FULL, "CORRECTED_DATA", ("DATA_DI_CORRECTED", "IMAGING_WEIGHT"), di="DIS2_full_merged",
         weights_from="DDS3_full_slow",
     )
-    assert set(stage.needs) == {"DIS2_full", "DDS3_full_slow"}
+    assert set(stage.needs) == {"DIS2_full_merged", "DDS3_full_slow"}
     assert stage.makes == tuple(f"{ms.name}.archive" for ms in FULL)
     assert recipe.names()[-3:] == ["image_full_ampphase_di_m.NS", "archive_ms", "write_columns"]
     plain, _ = stage_of(control__skip_di=True)

@@ -25,10 +25,10 @@ def test_columns_of_the_final_image():
     final = build_recipe(configuration(), SMALL, FULL).stages[-1].job
     assert (stage.name, stage.group, stage.ms) == ("write_columns", "columns", FULL)
     assert stage.job == ColumnsJob(
-        FULL, "CORRECTED_DATA", SHORT, di="DIS2_full", model=FINAL, gains=final.gains,
+        FULL, "CORRECTED_DATA", SHORT, di="DIS2_full_merged", model=FINAL, gains=final.gains,
         clusters=final.clusters, weights_from="DDS3_full_slow", decorrelation=True,
     )
-    assert set(stage.needs) == {FINAL, "DIS2_full", "DDS3_full_slow", "DDS3_full_smoothed",
+    assert set(stage.needs) == {FINAL, "DIS2_full_merged", "DDS3_full_slow", "DDS3_full_smoothed",
                                 "DDS3_full_slow_merged", "clusters"}
     assert stage.options == {"control.write_columns": list(SHORT)}
 
@@ -37,7 +37,7 @@ def test_columns_without_a_full_list_are_those_of_its_last_image():
     stage = last_stage(full=False, control__write_columns=SHORT)
     assert (stage.name, stage.ms) == ("write_columns", SMALL)
     job = stage.job
-    assert (job.di, job.model, job.weights_from) == ("DIS1", "image_ampphase1_di", "DDS1")
+    assert (job.di, job.model, job.weights_from) == ("DIS1_merged", "image_ampphase1_di", "DDS1")
     assert job.gains == GainChoice(("DDS1_smoothed",), "AP", "BLBased")
     plain = last_stage(full=False, control__write_columns=SHORT[1:], control__skip_di=True)
     assert (plain.job.di, plain.job.model) == (None, "image_ampphase1")
@@ -65,7 +65,7 @@ def test_written_columns_make_nothing_stale(place):
     states = [path.read_bytes() for path in place.folder.glob("ms/*/table.dat")]
     columns = {"control__write_columns": ("DD_PREDICT",)}
     assert "write_columns" not in first
-    assert "1 of 49 stages to do" in show_plan(place.field(**columns))
+    assert "1 of 52 stages to do" in show_plan(place.field(**columns))
     assert place.run(**columns) == ["write_columns"]
     assert [path.read_bytes() for path in place.folder.glob("ms/*/table.dat")] != states
     assert RunState(place.folder).read("write_columns").figures["rows"] == 200
@@ -94,7 +94,7 @@ def test_an_end_in_the_middle_of_a_column_makes_nothing_stale(place):
     columns = {"full": False, "control__write_columns": ("DD_PREDICT",)}
     with pytest.raises(StopRequested):
         place.run(**columns, trouble={"write_columns": ended})
-    assert "1 of 26 stages to do" in show_plan(place.field(**columns))
+    assert "1 of 28 stages to do" in show_plan(place.field(**columns))
     with pytest.raises(NoFullList):
         place.run(**columns)
     assert place.made == ["write_columns"]

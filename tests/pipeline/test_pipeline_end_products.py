@@ -44,7 +44,7 @@ def test_band_images_are_dirty_through_the_masked_model_of_all_the_data():
     for number, centre in enumerate((130.0, 150.0, 140.0)):
         job = made[f"{NORMAL}_Band{number}"].job
         assert job.vis.mhz == limits[number] and job.header_mhz == centre
-        assert (job.vis.ms, job.vis.di, job.vis.uv_km) == (FULL, "DIS2_full", final.vis.uv_km)
+        assert (job.vis.ms, job.vis.di, job.vis.uv_km) == (FULL, "DIS2_full_merged", final.vis.uv_km)
         assert job.major_cycles == 0
         assert job.start_model == "image_full_ampphase_di_m_masked"
         mask = Path("image_full_ampphase_di_m.app.restored.fits.mask.fits")
@@ -68,7 +68,7 @@ def test_cubes_at_both_resolutions():
         assert job.band_mode == "channel" and job.major_cycles == 0 and job.start_model is None
         assert job.gains == GainChoice(PAIR, "P", "SumBLBased")
         assert (job.weights, job.weights_from) == ("imaging", "DDS3_full_slow")
-        assert job.vis.ms == FULL and job.vis.di == "DIS2_full" and job.smooth_beam
+        assert job.vis.ms == FULL and job.vis.di == "DIS2_full_merged" and job.smooth_beam
     like = made["image_full_low_m"].job
     assert (low.npix, low.cell_arcsec, low.robust, low.vis.uv_km, low.restoring_beam) == (
         like.npix, like.cell_arcsec, like.robust, like.vis.uv_km, like.restoring_beam)

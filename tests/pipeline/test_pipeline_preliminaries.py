@@ -106,7 +106,7 @@ def test_dynamic_spectra_of_every_observation_follow_the_final_image():
     assert (job.spectra.weights, job.spectra.weights_from, job.spectra.amplitudes) == (
         "imaging", "DDS3_full_slow", (0.1, 1.5))
     assert (job.catalogue, job.bright_jy, job.radius_deg) == (Path("t.csv"), 0.3, 1.5)
-    assert {FINAL_IMAGE, "DIS2_full", "DDS3_full_slow", "clusters"} <= set(one.needs)
+    assert {FINAL_IMAGE, "DIS2_full_merged", "DDS3_full_slow", "clusters"} <= set(one.needs)
     assert one.options == {"spectra.catalogue": "t.csv", "spectra.bright_threshold": 0.3,
                            "spectra.radius": 1.5}
     assert not any("DynSpecs" in name for name in recipe().names())

@@ -15,11 +15,13 @@ TH = (15.0, 9.0, 7.0)
 SEQUENCE = """
 image_dirin_SSD_init external_mask image_dirin_SSD diffuse_mask external_mask_diffuse
 image_dirin_SSD_mask image_dirin_SSD_m clusters image_dirin_SSD_m_c
-DIS0 image_dirin_SSD_m_c_di image_dirin_SSD_m_c_di_m image_dirin_SSD_m_c_di_m_mask
+DIS0 DIS0_merged image_dirin_SSD_m_c_di image_dirin_SSD_m_c_di_m
+image_dirin_SSD_m_c_di_m_mask
 DDS0 DDS0_smoothed image_phase1 image_phase1_mask image_phase1_masked
 DDS1 DDS1_smoothed image_ampphase1 image_ampphase1_mask image_ampphase1m_masked
-DIS1 image_ampphase1_di
-image_ampphase1_di_mask image_ampphase1_di_masked DDS2_full DDS2_full_smoothed DIS2_full
+DIS1 DIS1_merged image_ampphase1_di
+image_ampphase1_di_mask image_ampphase1_di_masked DDS2_full DDS2_full_smoothed
+DIS2_full DIS2_full_merged
 image_full_ampphase_di image_full_ampphase_di_mask image_full_ampphase_di_m
 image_full_ampphase_di_m_mask image_full_ampphase_di_m_masked
 DDS3_full DDS3_full_smoothed DDS3_full_slow DDS3_full_slow_merged
@@ -44,46 +46,46 @@ IMAGES = {
          False, None),
     "image_dirin_SSD_m_c_di":
         ("small", 0, 0.001, 0, TH[0], None, None, None, "DIS0", "image_dirin_SSD_m_c", None,
-         None, False, "DIS0"),
+         None, False, "DIS0_merged"),
     "image_dirin_SSD_m_c_di_m":
         ("small", 1, 0.001, 0, TH[0], None, None, None, "DIS0", "image_dirin_SSD_m_c",
-         "image_dirin_SSD_m_c_di", "dirty", False, "DIS0"),
+         "image_dirin_SSD_m_c_di", "dirty", False, "DIS0_merged"),
     "image_phase1":
         ("small", 2, 0.001, 3, TH[1], ("DDS0_smoothed",), "P", "BLBased", "DDS0",
-         "image_dirin_SSD_m_c_di_m", None, None, False, "DIS0"),
+         "image_dirin_SSD_m_c_di_m", None, None, False, "DIS0_merged"),
     "image_ampphase1":
         ("small", 1, 0.001, 3, TH[1], ("DDS1_smoothed",), "AP", "BLBased", "DDS1",
-         "image_phase1_masked", None, None, False, "DIS0"),
+         "image_phase1_masked", None, None, False, "DIS0_merged"),
     "image_ampphase1_di":
         ("small", 1, 0.001, 3, TH[1], ("DDS1_smoothed",), "AP", "BLBased", "DDS1",
-         "image_ampphase1m_masked", None, None, False, "DIS1"),
+         "image_ampphase1m_masked", None, None, False, "DIS1_merged"),
     "image_full_ampphase_di":
         ("full", 0, 0.001, 3, TH[2], ("DDS2_full_smoothed",), "AP", "Mean", "DDS2_full",
-         "image_ampphase1_di_masked", None, None, True, "DIS2_full"),
+         "image_ampphase1_di_masked", None, None, True, "DIS2_full_merged"),
     "image_full_ampphase_di_m":
         ("full", 1, 0.001, 3, TH[2], ("DDS2_full_smoothed",), "AP", "Mean", "DDS2_full",
-         "image_ampphase1_di_masked", "image_full_ampphase_di", "dirty", True, "DIS2_full"),
+         "image_ampphase1_di_masked", "image_full_ampphase_di", "dirty", True, "DIS2_full_merged"),
     "image_full_low":
         ("full", 2, 0.001, 3, 5, PAIR, "P", "SumBLBased", "DDS3_full_slow", None, None, None,
-         True, "DIS2_full"),
+         True, "DIS2_full_merged"),
     "image_full_low_im":
         ("full", 1, 0.001, 3, 5, PAIR, "P", "SumBLBased", "DDS3_full_slow", "image_full_low",
-         "image_full_low", "residual", True, "DIS2_full"),
+         "image_full_low", "residual", True, "DIS2_full_merged"),
     "image_full_low_m":
         ("full", 1, 0.001, 0.7, 4, PAIR, "P", "SumBLBased", "DDS3_full_slow",
-         "image_full_low_im", "image_full_low_im", "residual", True, "DIS2_full"),
+         "image_full_low_im", "image_full_low_im", "residual", True, "DIS2_full_merged"),
     "image_full_ampphase_di_m.NS":
         ("full", 1, 0.001, 3, TH[2], PAIR, "P", "Mean", "DDS3_full_slow",
-         "image_full_ampphase_di_m_masked", None, None, True, "DIS2_full"),
+         "image_full_ampphase_di_m_masked", None, None, True, "DIS2_full_merged"),
 }
 # name: list, kind, model, CovQ, dt, channels, iterations, evolves from, pre-applied, DI set seen,
 # gains of the model, updates weights, shortest baseline
 SOLVES = {
     "DIS0": ("small", "DI", "image_dirin_SSD_m_c", 0.1, 3.0, None, 11, None, (), None, None,
              True, 0.25),
-    "DDS0": ("small", "DD", "image_dirin_SSD_m_c_di_m", 0.02, 1.5, 2, 12, None, (), "DIS0", None,
-             True, 0.25),
-    "DDS1": ("small", "DD", "image_phase1_masked", 0.02, 1.5, 2, 13, "DDS0_smoothed", (), "DIS0",
+    "DDS0": ("small", "DD", "image_dirin_SSD_m_c_di_m", 0.02, 1.5, 2, 12, None, (), "DIS0_merged",
+             None, True, 0.25),
+    "DDS1": ("small", "DD", "image_phase1_masked", 0.02, 1.5, 2, 13, "DDS0_smoothed", (), "DIS0_merged",
              None, True, 0.25),
     "DIS1": ("small", "DI", "image_ampphase1m_masked", 0.1, 3.0, None, 14, None, (), None,
              (("DDS1_smoothed",), "P", "BLBased"), False, 0.25),
@@ -92,9 +94,9 @@ SOLVES = {
     "DIS2_full": ("full", "DI", "image_ampphase1_di_masked", 0.1, 3.0, None, 16, None, (), None,
                   (("DDS2_full_smoothed",), "P", "BLBased"), False, 0.25),
     "DDS3_full": ("full", "DD", "image_full_ampphase_di_m_masked", 0.1, 0.4, 1, 17, None, (),
-                  "DIS2_full", None, True, 0.25),
+                  "DIS2_full_merged", None, True, 0.25),
     "DDS3_full_slow": ("full", "DD", "image_full_ampphase_di_m_masked", 0.1, 40.0, 1, 6, None,
-                       ("DDS3_full_smoothed",), "DIS2_full", None, True, 0.8),
+                       ("DDS3_full_smoothed",), "DIS2_full_merged", None, True, 0.8),
 }
 # image thresholded, sigma, masks merged in
 EXTERNAL = "external_mask_diffuse.fits"
@@ -212,11 +214,12 @@ def test_masks_have_their_thresholds():
         assert job.box == (50, 2) and job.diffuse == (name == "diffuse_mask")
 
 
-def test_solutions_are_smoothed_but_very_slow_ones_only_merged():
-    found = {job.name: (job.smooth, job.sigma_clip) for job in jobs(SmoothJob).values()}
-    smooth = ("TEC,PolyAmp", None)
-    assert found == {"DDS0": smooth, "DDS1": smooth, "DDS2_full": smooth, "DDS3_full": smooth,
-                     "DDS3_full_slow": (None, 5.0)}
+def test_solutions_are_smoothed_but_slow_ones_tied_together():
+    found = {job.name: (job.smooth, job.sigma_clip, job.tie) for job in jobs(SmoothJob).values()}
+    smooth, tied = ("TEC,PolyAmp", None, False), (None, None, True)
+    assert found == {"DIS0": tied, "DDS0": smooth, "DDS1": smooth, "DIS1": tied,
+                     "DDS2_full": smooth, "DIS2_full": tied, "DDS3_full": smooth,
+                     "DDS3_full_slow": (None, 5.0, True)}
 
 
 def test_exit_points_are_where_the_manual_says():
@@ -330,8 +333,8 @@ MODEL = dict(inputmodel__basedicomodel="template/model", inputmodel__basemasknam
 
 def test_start_from_a_known_model():
     stages = {s.name: s for s in recipe(**MODEL).stages}
-    assert list(stages)[:4] == ["DDS2_full", "DDS2_full_smoothed", "DIS2_full",
-                                "image_full_ampphase_di"]
+    assert list(stages)[:5] == ["DDS2_full", "DDS2_full_smoothed", "DIS2_full",
+                                "DIS2_full_merged", "image_full_ampphase_di"]
     solve = stages["DDS2_full"]
     assert solve.job.model == "template/model"
     assert set(solve.files) == {Path("template/model.model.npz"), Path("t/clusters.npy"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...calibration.constraints import merge
-from ...calibration.smooth import smooth_table
+from ...calibration.smooth import smooth_table, tie_table
 from ...data import solutions
 from ...data.mschecks import group_observations
 from ...data.ms import read_metadata
@@ -27,6 +27,8 @@ def smooth_solutions(engine, job: SmoothJob, monitor) -> SolveResult:
 def _one_observation(engine, job: SmoothJob, names: list[str], monitor) -> list[Path]:
     tables = [solutions.load_solution(engine.solsdir, name, job.name) for name in names]
     table = merge(tables, job.sigma_clip)
+    if job.tie:
+        table = tie_table(table)
     start = solutions.observation_start(table)
     made = _save(table, solutions.merged_path(engine.workdir, job.name, start, "merged"))
     if job.smooth:
