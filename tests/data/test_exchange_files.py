@@ -1,0 +1,91 @@
+"""Small files that the programs themselves made (tests/data/README.md), without the programs."""
+
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exchange_tools import PLACES, corrupted
+
+from ddfpipe.data.clusters import read_clusters
+from ddfpipe.data.dicomodel import read_dico, read_dicomodel, write_dicomodel
+from ddfpipe.data.h5parm import read_h5parm, write_h5parm
+from ddfpipe.data.images import read_image
+from ddfpipe.data.killms import NAMES, read_killms, write_killms
+from ddfpipe.data.regions import read_tessel
+from ddfpipe.data.skymodel import read_skymodel
+
+HERE = Path(__file__).parent / "exchange"
+
+
+@pytest.mark.parametrize("mode", ["diagonal", "fulljones", "tecandphase"])
+def test_our_reading_of_solutions_is_what_dp3_does_with_them(mode, tmp_path):
+    with np.load(HERE / "dp3_applied.npz") as file:
+        where = dict(file)
+    table = read_h5parm(HERE / f"dp3_{mode}.h5", freqs=where["freqs"])
+    direction = table.meta[NAMES].split(",").index("[east]")
+    np.testing.assert_allclose(np.degrees(table.directions[direction]), PLACES["east"], atol=1e-5)
+    for one in (table, through_killms(table, tmp_path), through_h5parm(table, tmp_path)):
+        done = corrupted(where, one, direction, where["jones"])
+        np.testing.assert_allclose(done, where[mode], atol=2e-5)
+    assert np.abs(where[mode] - where["jones"].ravel()).max() > 0.3
+
+
+def through_killms(table, folder):
+    write_killms(table, folder / "a.npz")
+    return read_killms(folder / "a.npz")
+
+
+def through_h5parm(table, folder):
+    write_h5parm(table, folder / "a.h5")
+    return read_h5parm(folder / "a.h5")
+
+
+@pytest.fixture
+def image(tmp_path):
+    """DDFacet's own image of its model in its two bands."""
+    path = tmp_path / "ddfacet_ssd2.model.fits"
+    with gzip.open(HERE / "ddfacet_ssd2.model01.fits.gz") as packed, open(path, "wb") as out:
+        shutil.copyfileobj(packed, out)
+    return read_image(path)
+
+
+def test_ddfacets_model_is_its_model_image(image, tmp_path):
+    """Place, orientation, spectra: nothing differs."""
+    shutil.copy(HERE / "ddfacet_ssd2.DicoModel", tmp_path)
+    model = read_dicomodel(tmp_path / "ddfacet_ssd2.DicoModel", freq=image.freq)
+    assert model.grid.same(image.grid) and model.size == 385
+    np.testing.assert_allclose(model.cube(), image.cube(), rtol=1e-6, atol=0)
+    assert (image.plane(0) != image.plane(0)[::-1]).any()
+    assert (image.plane(0) != image.plane(0)[:, ::-1]).any()
+
+
+def test_what_we_write_is_ddfacets_again(image, tmp_path):
+    source = HERE / "ddfacet_ssd2.DicoModel"
+    model = read_dicomodel(source, grid=image.grid, freq=image.freq)
+    assert write_dicomodel(tmp_path / "a.DicoModel", model, like=source) == 0
+    first, second = read_dico(source), read_dico(tmp_path / "a.DicoModel")
+    assert second.parset == first.parset and second.cell == pytest.approx(image.grid.cell)
+    np.testing.assert_allclose(second.flux(image.freq).sum(axis=1), first.flux(image.freq).sum(axis=1),
+                               rtol=1e-5)
+
+
+def test_wscleans_lists():
+    points, wide = (read_skymodel(HERE / f"wsclean_{n}.txt") for n in ("points", "gaussians"))
+    assert not points.gaussian.any() and wide.gaussian.all() and not points.logarithmic.any()
+    assert points.terms.shape[1] == 1 and (wide.major > 0).all()
+    # Right ascensions in these files are hours below zero.
+    assert "POINT,-1" in (HERE / "wsclean_points.txt").read_text()
+    assert (np.abs(np.degrees(points.ra) - 210) < 4).all()
+    ratio = 160e6 / points.frequency[0]
+    np.testing.assert_allclose(points.flux(160e6)[0],
+                               points.stokes[0] + points.terms[:, 0] * (ratio - 1))
+
+
+def test_facets_and_directions():
+    facets = read_tessel(HERE / "ddfacet.tessel.reg")
+    assert [f.label for f in facets] == [f"F{k}_S{k}" for k in range(9)]
+    found = read_clusters(HERE / "killms.ClusterCat.npy")
+    assert found.size == 3 and (found.flux > 0.1).all()
+    assert (np.abs(np.degrees(found.ra) - 210) < 3).all()
