@@ -296,7 +296,8 @@ def write_dicomodel(path: str | Path, model: PixelModel, *, ref_freq: float | No
     options = dict(pattern.parset) if pattern else {"Image": {"Cell": grid.cell / ARCSEC,
                                                               "NPix": grid.nx}}
     write_pickle(path, {
-        "Type": "SSD2", "RefFreq": ref_freq, "Comp": components, "GD": options,
+        # An array, as DDFacet 1.0 flattens it when it restores.
+        "Type": "SSD2", "RefFreq": np.array(ref_freq), "Comp": components, "GD": options,
         "ModelShape": [1, 1, grid.nx, grid.nx],
         "SolveParam": [f"Poly{k}" for k in range(values.shape[1])],
     })

@@ -186,9 +186,12 @@ def image_command(g: Imaging, c: Cleaning, column: str) -> list[str]:
 
 
 def predict_command(g: Imaging, data: str, column: str) -> list[str]:
-    """Write the visibilities of the model into a column; `data` is a column of the same shape."""
+    """Write the visibilities of the model into a column; `data` is a column of the same shape.
+
+    DDFacet 1.0 fails when it is to sort rows that it only predicts.
+    """
     options = common_options(g, data) | {"Output-Mode": "Predict", "Predict-ColName": column,
-                                         "Deconv-Mode": "SSD2"}
+                                         "Deconv-Mode": "SSD2", "Data-Sort": 0}
     return _words(g, options)
 
 
