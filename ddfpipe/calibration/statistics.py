@@ -204,3 +204,49 @@ def chi_squared(stats: BlockStatistics, gains: np.ndarray, ant1: np.ndarray,
                  np.ascontiguousarray(gains, np.complex128), np.asarray(ant1, np.int64),
                  np.asarray(ant2, np.int64), out)
     return out
+
+
+@njit(cache=True, nogil=True)
+def _excess(a_re, a_im, c, use, gains, ant1, ant2):
+    """(Σ |conj(G_d) e_d|², Σ |G_d|² A_dd) over baselines and directions, e = c - A G."""
+    n_bl, n_dir = c.shape
+    pair = np.empty(n_dir, np.complex128)
+    rest = np.empty(n_dir, np.complex128)
+    found = 0.0
+    expected = 0.0
+    for b in range(n_bl):
+        if not use[b]:
+            continue
+        for d in range(n_dir):
+            pair[d] = gains[ant1[b], d] * np.conj(gains[ant2[b], d])
+            rest[d] = c[b, d]
+        k = 0
+        for d in range(n_dir):
+            for e in range(d):
+                z = complex(a_re[b, k], a_im[b, k])
+                rest[d] -= z * pair[e]
+                rest[e] -= np.conj(z) * pair[d]
+                k += 1
+            rest[d] -= a_re[b, k] * pair[d]
+            expected += a_re[b, k] * (pair[d].real**2 + pair[d].imag**2)
+            k += 1
+        for d in range(n_dir):
+            z = np.conj(pair[d]) * rest[d]
+            found += z.real**2 + z.imag**2
+    return found, expected
+
+
+def gradient_excess(stats: BlockStatistics, gains: np.ndarray, ant1: np.ndarray,
+                    ant2: np.ndarray, use: np.ndarray | None = None) -> tuple[float, float]:
+    """How much more residuals look like the directions than noise does: (found, expected).
+
+    A baseline's pull on the gains is conj(G_d) e_d, e = c - A G; noise alone gives it the variance
+    |G_d|² A_dd.  What the model lacks is coherent over a block and gives more.  Both are summed
+    over baselines and directions; their ratio is the variance of gains over that which noise
+    explains ("meat" over "bread" of the sandwich estimator, Huber 1967, Proc. 5th Berkeley Symp.
+    1, 221; White 1980, Econometrica 48, 817).  gains: (n_ant, n_dir); use: (n_bl,) bool.
+    """
+    take = np.ones(len(stats.power), bool) if use is None else use
+    return _excess(stats.a_re, stats.a_im, stats.c, take,
+                   np.ascontiguousarray(gains, np.complex128), np.asarray(ant1, np.int64),
+                   np.asarray(ant2, np.int64))

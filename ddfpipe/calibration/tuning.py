@@ -1,12 +1,15 @@
-"""Choice of the prior's hyper-parameters by held-out baselines.
+"""Choice of the prior's hyper-parameters from the first intervals.
 
 A share of the baselines takes no part in the fits; χ² on them, from their own statistics, says how
 well a prior predicts data it has not seen.  One parameter after another is varied over a short
-grid: length and strength of the differential phase together, then the correlation time, the width
-of the amplitudes and the temper.  Moment estimates from the solutions themselves fail, since
-noise, unmodelled flux and phase errors all look like process noise.  Of the widths the narrowest
-and of the tempers the largest within one standard error of the best is taken: held-out data notice
-absorbed flux less than images do.
+grid: length and strength of the differential phase together, then the correlation time and the
+width of the amplitudes; of the widths the narrowest within one standard error of the best is taken.
+Moment estimates from the solutions themselves fail, since noise, unmodelled flux and phase errors
+all look like process noise.
+
+The temper is measured, not tried: held-out data do not notice absorbed flux, since baselines of a
+dense core see nearly the same of what the model lacks.  It is the ratio of the variance of the
+baselines' pulls on the gains to that which noise explains (`statistics.gradient_excess`).
 """
 
 from __future__ import annotations
@@ -20,13 +23,19 @@ import numpy as np
 from ddfpipe.calibration.filter import Array, FilterChain
 from ddfpipe.calibration.options import SolverOptions
 from ddfpipe.calibration.priors import Hyperparameters
-from ddfpipe.calibration.statistics import BlockStatistics, chi_squared
+from ddfpipe.calibration.statistics import BlockStatistics, chi_squared, gradient_excess
 
 LENGTHS = (0.02, 0.04, 0.08)
 VARIANCES = (0.25, 1.0, 4.0, 16.0)
 TIME_FACTORS = (0.25, 1.0, 4.0)
 AMPLITUDE_FACTORS = (1.0, 0.4, 0.2)
-TEMPERS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+LARGEST_TEMPER = 1000.0
+TEMPER_ROUNDS = 2
+"""Fits under one temper absorb less than under the one before, so it is measured again."""
+
+TAKEN_UP = 0.2
+"""Share of what the model lacks that fits take up, and that their residuals no longer show."""
+
 MIN_ANTENNAS = 10
 """With fewer stations a tenth of the baselines is too few to hold out."""
 
@@ -62,17 +71,32 @@ def held_out(array: Array, share: float) -> np.ndarray:
     return out
 
 
-def _score(blocks: Sequence[Block], array: Array, options: SolverOptions,
-           hyper: Hyperparameters, hold: np.ndarray) -> np.ndarray:
-    """Held-out χ² (interval, held-out baseline) under one choice."""
+@dataclass(frozen=True)
+class Trial:
+    """hyper; held: held-out χ² (interval, held-out baseline); excess: the temper that residuals of
+    the other baselines ask for."""
+
+    hyper: Hyperparameters
+    held: np.ndarray
+    excess: float
+
+
+def _try(blocks: Sequence[Block], array: Array, options: SolverOptions, hyper: Hyperparameters,
+         hold: np.ndarray) -> Trial:
+    """Filter the intervals under one choice."""
     chain = FilterChain(array, replace(options, smooth=False), hyper, use=~hold)
-    rows = []
+    rows, found, expected = [], 0.0, 0.0
     for stats, edge in blocks:
         result = chain.step(stats, edge)
         gains = np.exp(result.log_amp + 1j * result.phase)
         rows.append(chi_squared(stats, gains, array.ant1, array.ant2)[hold])
+        pulls = gradient_excess(stats, gains, array.ant1, array.ant2, array.cross & ~hold)
+        found, expected = found + pulls[0], expected + pulls[1]
+    excess = found / expected if expected > 0 else 1.0
+    excess = 1.0 + (excess - 1.0) / (1.0 - TAKEN_UP) ** 2
     # The first intervals know no past; they say nothing of the correlation time.
-    return np.array(rows[min(2, len(rows) - 1):])
+    return Trial(hyper, np.array(rows[min(2, len(rows) - 1):]),
+                 float(np.clip(excess, 1.0, LARGEST_TEMPER)))
 
 
 def choose(blocks: Sequence[Block], array: Array, options: SolverOptions,
@@ -87,27 +111,29 @@ def choose(blocks: Sequence[Block], array: Array, options: SolverOptions,
         return Tuned(start, float("nan"), 0)
     trials = 0
 
-    def scores(candidates: list[Hyperparameters]) -> list[np.ndarray]:
+    def tried(candidates: Sequence[Hyperparameters]) -> list[Trial]:
         nonlocal trials
         trials += len(candidates)
         run = map if executor is None else executor.map
-        return list(run(lambda h: _score(blocks, array, options, h, hold), candidates))
+        return list(run(lambda h: _try(blocks, array, options, h, hold), candidates))
 
-    def best(candidates: list[Hyperparameters]) -> Hyperparameters:
-        return candidates[int(np.argmin([s.sum() for s in scores(candidates)]))]
+    def best(found: list[Trial]) -> Trial:
+        return min(found, key=lambda t: t.held.sum())
 
-    hyper = best([replace(start, length=x, variance=v) for x in LENGTHS for v in VARIANCES])
+    now = best(tried([replace(start, length=x, variance=v) for x in LENGTHS for v in VARIANCES]))
     if options.solver == "KAFCA":
-        hyper = best([replace(hyper, correlation_time=start.correlation_time * f)
-                      for f in TIME_FACTORS])
+        times = [start.correlation_time * f for f in TIME_FACTORS]
+        now = best([now, *tried([replace(now.hyper, correlation_time=t) for t in times
+                                 if t != now.hyper.correlation_time])])
     if not options.phase_only:
-        candidates = [replace(hyper, amplitude=f) for f in AMPLITUDE_FACTORS]
-        hyper = candidates[_last_within_error(scores(candidates))]
-    candidates = [replace(hyper, temper=f) for f in TEMPERS]
-    table = scores(candidates)
-    hyper = candidates[_last_within_error(table)]
+        others = tried([replace(now.hyper, amplitude=f) for f in AMPLITUDE_FACTORS
+                        if f != now.hyper.amplitude])
+        widths = sorted([now, *others], key=lambda t: -t.hyper.amplitude)
+        now = widths[_last_within_error([t.held for t in widths])]
+    for _ in range(TEMPER_ROUNDS):
+        now = tried([replace(now.hyper, temper=now.excess)])[0]
     samples = sum(int(stats.count[hold].sum()) for stats, _ in blocks[min(2, len(blocks) - 1):])
-    return Tuned(hyper, float(table[candidates.index(hyper)].sum()) / max(samples, 1), trials)
+    return Tuned(now.hyper, float(now.held.sum()) / max(samples, 1), trials)
 
 
 def _last_within_error(table: Sequence[np.ndarray]) -> int:

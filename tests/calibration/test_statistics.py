@@ -7,7 +7,8 @@ import pytest
 
 from ddfpipe.calibration.als import baseline_lookup, solve_complex
 from ddfpipe.calibration.gains import align_gauge
-from ddfpipe.calibration.statistics import block_statistics, chi_squared
+from ddfpipe.calibration.statistics import (block_statistics, chi_squared,
+                                            gradient_excess)
 from ddfpipe.errors import SolveError
 
 from .arrays import Simulation
@@ -38,6 +39,20 @@ def test_statistics_equal_direct_sums(n_dir):
                                atol=1e-4)
     np.testing.assert_allclose(stats.power, (w * np.abs(d) ** 2).sum(axis=(0, 2)), rtol=1e-5)
     np.testing.assert_array_equal(stats.count, (w > 0).sum(axis=(0, 2)))
+
+
+def test_gradient_excess_equals_sums_over_residuals():
+    model, data, weight = random_block(3)
+    rng = np.random.default_rng(5)
+    gains = rng.normal(size=(5, 3)) + 1j * rng.normal(size=(5, 3))
+    ant1, ant2 = np.triu_indices(5, 1)
+    use = np.arange(10) != 4
+    found, expected = gradient_excess(block_statistics(model, data, weight), gains, ant1, ant2, use)
+    seen = (gains[ant1] * gains[ant2].conj()).T[:, None, :, None] * model
+    pulls = np.einsum("tbc,dtbc,tbc->db", weight, seen.conj(), data - seen.sum(axis=0))
+    power = np.einsum("tbc,dtbc->db", weight, np.abs(seen) ** 2)
+    np.testing.assert_allclose(found, (np.abs(pulls[:, use]) ** 2).sum(), rtol=1e-3)
+    np.testing.assert_allclose(expected, power[:, use].sum(), rtol=1e-4)
 
 
 def test_samples_that_are_not_finite_do_not_count():
