@@ -2,7 +2,8 @@
 
 Over a facet of a degree and more stations of different sizes lose different parts of the flux, so
 no single number a component is right for all baselines.  The beams of all stations are evaluated on
-nodes over the whole image, once a measurement set, and carried to any direction by splines.
+nodes over the whole image, once a measurement set, and carried to any direction by splines.  Over a
+field so wide that it has more nodes than sources, they are evaluated towards the sources instead.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from ...units import DEGREE, MHZ
 
 NODE_STEP = 0.5 * DEGREE
 """Distance of the nodes, a tenth of the width of a station's beam."""
+
+MOST_NODES = 625
+"""Fields of more nodes (12 degrees) are wide ones, in which sources are few; 0.4 ms a node and time
+for 62 stations of LOFAR would be minutes a measurement set."""
 
 BEAM_INTERVAL = 900.0
 """Seconds between evaluations: the field turns by at most 3.75 degrees in between."""
@@ -52,17 +57,41 @@ def frequency_blocks(freq: np.ndarray) -> np.ndarray:
 
 
 class _Nodes:
-    """Beams of one measurement set on the nodes."""
+    """Beams of one measurement set on the nodes, or for a wide field at the places asked for."""
 
     def __init__(self, beam, cache, axis: np.ndarray):
         self.grid = beam_times(cache.time, BEAM_INTERVAL)
         blocks = frequency_blocks(cache.freq)
         names, self.chan_index = np.unique(blocks, return_inverse=True)
-        freqs = np.array([cache.freq[blocks == k].mean() for k in names])
-        m, l = np.meshgrid(axis, axis, indexing="ij")
-        ra, dec = lm_to_radec(l.ravel(), m.ravel(), *cache.phase_centre)
-        values = beam.response(times=self.grid, freqs=freqs, ra=ra, dec=dec)
-        self.values = values.reshape(values.shape[:3] + (axis.size * axis.size,))
+        self._beam, self._centre = beam, cache.phase_centre
+        self._freqs = np.array([cache.freq[blocks == k].mean() for k in names])
+        self._axis, self._spline, self._seen = axis, None, {}
+        self._lock = threading.Lock()
+        if axis.size**2 <= MOST_NODES:
+            m, l = np.meshgrid(axis, axis, indexing="ij")
+            self._values = self._response(l.ravel(), m.ravel())
+            self._spline = make_interp_spline(axis, np.eye(axis.size), k=3)
+
+    def _response(self, l, m) -> np.ndarray:
+        """(grid, block, ant, n) complex64 towards direction cosines (n,)."""
+        ra, dec = lm_to_radec(l, m, *self._centre)
+        return self._beam.response(times=self.grid, freqs=self._freqs, ra=ra, dec=dec)
+
+    def at(self, l: float, m: float) -> np.ndarray:
+        """(grid, block, ant) complex64 beam at direction cosines l, m."""
+        half = self._axis[-1]
+        l, m = np.clip([l, m], -half, half)
+        if self._spline is None:
+            return self._towards(float(l), float(m))
+        weight = np.outer(*self._spline([m, l])).ravel().astype(np.float32)
+        # a plain sum: too little work for the threads that BLAS would start
+        return np.einsum("tfpn,n->tfp", self._values, weight)
+
+    def _towards(self, l: float, m: float) -> np.ndarray:
+        with self._lock:  # threads that work on other times ask for the same places
+            if (l, m) not in self._seen:
+                self._seen[l, m] = self._response(np.array([l]), np.array([m]))[..., 0]
+            return self._seen[l, m]
 
 
 @dataclass
@@ -83,7 +112,6 @@ class StationBeams:
         # the corners of a very large image lie behind the horizon
         half = min(self.width / 2, 0.7)
         self.axis = np.linspace(-half, half, n)
-        self._spline = make_interp_spline(self.axis, np.eye(n), k=3)
 
     def _of(self, cache) -> _Nodes:
         with self._lock:  # evaluated once, by whoever needs it first
@@ -92,21 +120,13 @@ class StationBeams:
                 self._nodes[cache.path] = _Nodes(beam, cache, self.axis)
             return self._nodes[cache.path]
 
-    def _at(self, nodes: _Nodes, l: float, m: float) -> np.ndarray:
-        """(grid, block, ant) complex64 beam at direction cosines l, m."""
-        half = self.axis[-1]
-        along_m, along_l = self._spline(np.clip([m, l], -half, half))
-        weight = np.outer(along_m, along_l).ravel().astype(np.float32)
-        # a plain sum: too little work for the threads that BLAS would start
-        return np.einsum("tfpn,n->tfp", nodes.values, weight)
-
     def ratio(self, cache, part: slice, facet, l: float, m: float) -> StationGains:
         """Voltage gain towards (l, m) over that towards a facet's centre, for a slice of time.
 
         Stations blind towards the centre have a ratio of zero.
         """
         nodes = self._of(cache)
-        here, centre = self._at(nodes, l, m), self._at(nodes, facet.l0, facet.m0)
+        here, centre = nodes.at(l, m), nodes.at(facet.l0, facet.m0)
         seen = np.abs(centre) > 0
         values = np.where(seen, here / np.where(seen, centre, 1), 0)
         gain = interpolate_times(nodes.grid, values, cache.time[part])
