@@ -47,7 +47,7 @@ def fit_to_ms(table: GainTable, info: MSInfo, *, source: str | Path = "gains",
         ant_pos=np.array(info.ant_pos), directions=directions,
         time_edges=_covering(table.time_edges, info.time_range, "times", "s", source),
         freq_edges=_covering(table.freq_edges, info.freq_range, "frequencies", "Hz", source),
-        meta=table.meta | {"MSName": str(info.path), "MSNameTime0": float(info.time_range[0])})
+        meta=table.meta | {"MSName": str(info.path), "MSNameTime0": float(info.times[0])})
     return fitted, remarks
 
 

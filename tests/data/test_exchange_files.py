@@ -89,3 +89,26 @@ def test_facets_and_directions():
     found = read_clusters(HERE / "killms.ClusterCat.npy")
     assert found.size == 3 and (found.flux > 0.1).all()
     assert (np.abs(np.degrees(found.ra) - 210) < 3).all()
+
+
+def test_killmss_own_solutions(tmp_path):
+    """CohJones on 12 times of 8 s at 30 s: a fourth interval, after the data, repeats the third."""
+    raw = np.load(HERE / "killms.CJ0.sols.npz")  # holds a pickled None, which is not opened
+    table = read_killms(HERE / "killms.CJ0.sols.npz")
+    assert table.gains.shape == (4, 1, 7, 3, 1) and not table.flag.any()
+    first = float(raw["MSNameTime0"])
+    np.testing.assert_allclose(raw["Sols"]["t0"][0] - first, -1000)
+    np.testing.assert_allclose(table.time_edges - first,
+                               [[0, 30], [30, 60], [60, 90], [90, 120]], atol=1e-5)
+    np.testing.assert_array_equal(table.gains[3], table.gains[2])
+    np.testing.assert_array_equal(table.gains[..., 0], raw["Sols"]["G"][..., 1, 1])
+    assert table.meta["MSName"] == "L000008_SB000.ms"
+    back = through_h5parm(table, tmp_path)
+    np.testing.assert_allclose(back.gains, table.gains, rtol=1e-6)
+    write_killms(back, tmp_path / "ours.npz")
+    ours = np.load(tmp_path / "ours.npz")
+    for key in ("t0", "G"):
+        np.testing.assert_allclose(ours["Sols"][key], raw["Sols"][key], rtol=1e-6)
+    assert ours["Sols"].dtype == raw["Sols"].dtype and set(raw.files) <= set(ours.files)
+    for key in ("FreqDomains", "StationNames", "BeamTimes"):
+        np.testing.assert_array_equal(ours[key], raw[key])
