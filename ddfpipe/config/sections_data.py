@@ -39,6 +39,14 @@ class Machine:
         "str", "auto", "Path of DP3 (or its virtual environment) for the engine wsclean; auto looks "
         "in PATH and where misc/install_lofar.sh puts it.", ours=True,
     )
+    ddfacet: str = option(
+        "str", "auto", "Path of DDF.py (or its virtual environment) for the engine ddfacet; auto "
+        "looks in PATH and where misc/install_ddfacet.sh puts it.", ours=True,
+    )
+    killms: str = option(
+        "str", "auto", "Path of kMS.py (or its virtual environment) for the engine ddfacet; auto "
+        "looks as for DDFacet.", ours=True,
+    )
     memory_limit_gb: float | None = option(
         "float", None, "Most memory to plan for; None takes what is available at the start.",
         unit="GB", above=0, nullable=True, ours=True,

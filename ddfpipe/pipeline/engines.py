@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddfpipe.engines.base import ImageJob, SolveJob
+from ddfpipe.engines.external.ours import is_ours
 from ddfpipe.errors import ConfigError
 
 if TYPE_CHECKING:
     from ddfpipe.data.mschecks import Problem
 
-NATIVE, WSCLEAN = "native", "wsclean"
+NATIVE, WSCLEAN, DDFACET = "native", "wsclean", "ddfacet"
 COPY_COLUMNS = 4
 """Columns of visibilities in a working copy: data, model, residual, and a solve's output."""
 
@@ -24,9 +25,14 @@ def engine_names(machine: Any) -> tuple[str, str]:
 def engine_of(config: Any, job: Any) -> str:
     """Name of the engine that carries a job out."""
     image, solve = engine_names(config.machine)
-    if isinstance(job, ImageJob):
-        return image
-    return solve if isinstance(job, SolveJob) else NATIVE
+    wanted = image if isinstance(job, ImageJob) else solve if isinstance(job, SolveJob) else NATIVE
+    return NATIVE if wanted == WSCLEAN and is_ours(job) else wanted
+
+
+def _external(config_machine: Any) -> list[str]:
+    """Names of the engines in use that are programs of others."""
+    names = dict.fromkeys(engine_names(config_machine))
+    return [name for name in names if name != NATIVE]
 
 
 def choose(machine: Any, native: Any) -> Any:
@@ -38,19 +44,45 @@ def choose(machine: Any, native: Any) -> Any:
     if (image, solve) == (NATIVE, NATIVE):
         return native
     from ddfpipe.engines.mixed import MixedEngine
+
+    made = {NATIVE: native}
+    for name in _external(machine):
+        made[name] = _engine_class(name)(native, _tools(machine, name))
+    if image == solve:
+        return made[image]
+    return MixedEngine(made[image], made[solve], native)
+
+
+def _engine_class(name: str) -> Any:
+    if name == DDFACET:
+        from ddfpipe.engines.ddfacet import DDFacetEngine
+
+        return DDFacetEngine
     from ddfpipe.engines.wsclean import WSCleanEngine
 
-    other = WSCleanEngine(native, _tools(machine))
-    if image == solve:
-        return other
-    return MixedEngine(*(other if name == WSCLEAN else native for name in (image, solve)), native)
+    return WSCleanEngine
 
 
-def _tools(machine: Any) -> dict:
-    from ddfpipe.engines.wsclean.engine import find_tools
+def _tools(machine: Any, name: str) -> dict:
+    """The programs of an engine, for what it is wanted for."""
+    image, solve = (engine == name for engine in engine_names(machine))
+    if name == DDFACET:
+        from ddfpipe.engines.ddfacet.tools import find_tools
 
-    image, solve = engine_names(machine)
-    return find_tools(machine.wsclean, machine.dp3, image=image == WSCLEAN, solve=solve == WSCLEAN)
+        return find_tools(machine.ddfacet, machine.killms, image=image, solve=solve)
+    from ddfpipe.engines.wsclean.engine import find_tools as find_lofar_tools
+
+    return find_lofar_tools(machine.wsclean, machine.dp3, image=image, solve=solve)
+
+
+def _refusals(name: str, jobs: list[Any], beam_model: str, tools: dict | None) -> list[str]:
+    if name == DDFACET:
+        from ddfpipe.engines.ddfacet.engine import refusals
+
+        return [text for job in jobs for text in refusals(job, beam_model, tools)]
+    from ddfpipe.engines.wsclean.engine import refusals as wsclean_refusals
+
+    return [text for job in jobs for text in wsclean_refusals(job, beam_model)]
 
 
 def problems(config: Any, decisions: list[Any]) -> tuple[list[Problem], list[str]]:
@@ -58,20 +90,22 @@ def problems(config: Any, decisions: list[Any]) -> tuple[list[Problem], list[str
     from ddfpipe.data.mschecks import Problem
 
     jobs = [d.stage.job for d in decisions if not d.done]
-    theirs = [job for job in jobs if engine_of(config, job) == WSCLEAN]
-    if WSCLEAN not in engine_names(config.machine):
-        return [], []
-    from ddfpipe.engines.wsclean.engine import SPECTRA, refusals
-
-    told = [text for job in theirs for text in refusals(job, config.image.beam_model)]
-    if engine_names(config.machine) == (WSCLEAN, WSCLEAN) and config.spectra.do_dynspec:
-        told.append(SPECTRA)
-    found = [Problem("engine", text) for text in dict.fromkeys(told)]
-    try:
-        tools = _tools(config.machine)
-    except ConfigError as error:
-        return [*found, Problem("tool", str(error))], []
-    return found, [f"{name} {tool.text()}" for name, tool in tools.items()]
+    found, notes = [], []
+    for name in _external(config.machine):
+        tools, missing = None, []
+        try:
+            tools = _tools(config.machine, name)
+        except ConfigError as error:
+            missing = [Problem("tool", str(error))]
+        theirs = [job for job in jobs if engine_of(config, job) == name]
+        told = _refusals(name, theirs, config.image.beam_model, tools)
+        alone = engine_names(config.machine) == (name, name) and name != WSCLEAN
+        if alone and config.spectra.do_dynspec:
+            told.append(f"[spectra] do_dynspec is not done by the engine {name}: switch it off, or "
+                        "use [machine] engine = native")
+        found += [Problem("engine", text) for text in dict.fromkeys(told)] + missing
+        notes += [f"{program} {tool.text()}" for program, tool in (tools or {}).items()]
+    return found, notes
 
 
 def disk_of_copies(config: Any, infos: dict[Path, Any]) -> int:
@@ -79,7 +113,7 @@ def disk_of_copies(config: Any, infos: dict[Path, Any]) -> int:
 
     infos: MSInfo by path.  While a set is solved it also holds a column a direction.
     """
-    if WSCLEAN not in engine_names(config.machine) or not infos:
+    if not _external(config.machine) or not infos:
         return 0
     from ddfpipe.engines.external.copies import copy_bytes
 

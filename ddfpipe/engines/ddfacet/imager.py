@@ -23,6 +23,7 @@ from ..native.products import Writer, beam_arcsec, middle_facet, write_products
 from ..native.visibilities import Scratch
 from .commands import Cleaning, clean_progress, image_command
 from .inputs import cut, imaging_of, wide_grid, write_gains, write_mask, write_model
+from .outputs import middle_psf
 from .shm import clean_shared_memory
 
 DICO = "DicoModel"
@@ -105,14 +106,18 @@ class DDFacetImager:
                            monitor=self.monitor)
 
     def _external_mask(self) -> str | None:
+        """The mask of the job on DDFacet's grid; an empty one, which DDFacet refuses, is none."""
         if self.job.external_mask is None:
             return None
         image = read_image(self.native.workdir / self.job.external_mask)
         if not image.grid.same(self.grid):
             raise ImagingError(f"{self.job.external_mask} is not on the grid of {self.job.name}: "
                                "make the mask again")
-        return str(write_mask(self.folder / "mask.fits", image.plane() > 0, self.grid, self.wide,
-                              self.data.mean_freq))
+        mask = image.plane() > 0
+        if not mask.any():
+            return None
+        path = self.folder / "mask.fits"
+        return str(write_mask(path, mask, self.grid, self.wide, self.data.mean_freq))
 
     def _writer(self) -> Writer:
         return Writer(self.job, self.native.workdir, self.grid, self.data.mean_freq)
@@ -120,16 +125,18 @@ class DDFacetImager:
     # -- DDFacet ---------------------------------------------------------------------------------
 
     def _call(self) -> None:
-        job = self.job
-        cleaning = Cleaning(job.major_cycles, job.peak_factor, job.rms_factor,
-                            job.auto_mask_sigma, self._external_mask(), job.allow_negative)
+        job, mask = self.job, self._external_mask()
+        somewhere = mask is not None or job.auto_mask_sigma is not None
+        majors = job.major_cycles if somewhere else 0
+        cleaning = Cleaning(majors, job.peak_factor, job.rms_factor, job.auto_mask_sigma, mask,
+                            job.allow_negative)
         made = ["psf", "dirty"]
-        if job.major_cycles:
+        if majors:
             made += ["residual01", DICO]
         self.runner.run(Call(
             tuple(image_command(self.imaging, cleaning, "DATA")), self.folder,
             tuple(self._file(kind) for kind in made),
-            environment=self.engine.environment(), parser=clean_progress(job.major_cycles),
+            environment=self.engine.environment(), parser=clean_progress(majors),
             ended=clean_shared_memory,
         ))
 
@@ -138,22 +145,26 @@ class DDFacetImager:
 
     def _read(self, kind: str) -> np.ndarray:
         """(y, x) float32 image of DDFacet on the job's grid; not finite becomes zero."""
+        return cut(self._plane(kind), self.wide, self.grid)
+
+    def _plane(self, kind: str) -> np.ndarray:
+        """(y, x) float32 image of DDFacet on its own grid; not finite becomes zero."""
         image = read_image(self._file(kind))
         if image.grid.shape != self.wide.shape:
             raise ImagingError(f"DDFacet made {image.grid.nx} pixels where {self.wide.nx} were "
                                "asked for; this version of DDFacet cannot be used")
-        plane = np.nan_to_num(image.plane(), nan=0.0, posinf=0.0, neginf=0.0)
-        return cut(plane, self.wide, self.grid)
+        return np.nan_to_num(image.plane(), nan=0.0, posinf=0.0, neginf=0.0)
 
     # -- results ---------------------------------------------------------------------------------
 
     def _picture(self) -> tuple[Picture, list[dict]]:
         bands = len(self.data.band_freq)
         residual = self._read(self._last_residual())
-        attenuation = np.ones(self.grid.shape, np.float32)
+        attenuation = np.ones(self.wide.shape, np.float32)
         if self._file("Norm").exists():
-            attenuation = np.sqrt(np.maximum(self._read("Norm"), 0))
-        psf = read_image(self._file("psf")).plane()
+            attenuation = np.sqrt(np.maximum(self._plane("Norm"), 0))
+        psf = middle_psf(self._plane("psf"), attenuation)
+        attenuation = cut(attenuation, self.wide, self.grid)
         shape = (bands, *self.grid.shape)
         model = self._model()
         masks, cycles = self._cycles(model, residual)

@@ -45,7 +45,17 @@ class KillMSSolve(SetwiseSolve):
     def find_directions(self, view: View) -> None:
         """As for any program; also how far the data reach in w."""
         super().find_directions(view)
-        self._w_max = largest_w(view)
+        self._w_max, self._all, self._predicted = largest_w(view), view, False
+
+    def _predict(self) -> None:
+        """The model's visibilities for all measurement sets at once: DDFacet is slow to start."""
+        if self._predicted:
+            return
+        job = self.job
+        clusters = self.native.workdir.absolute() / job.clusters if job.clusters else None
+        predict(self.engine, self.runner, self._all, self.model, self.folder, PREDICT,
+                gains=job.model_gains, clusters=clusters, decorrelation=job.decorrelation)
+        self._predicted = True
 
     def solve_set(self, one: View):
         """Gains of one measurement set: (figures, paths).  An up-to-date solution is kept."""
@@ -55,9 +65,7 @@ class KillMSSolve(SetwiseSolve):
         if kept is not None:
             return kept
         if job.kind == "DI":
-            clusters = self.native.workdir.absolute() / job.clusters if job.clusters else None
-            predict(self.engine, self.runner, one, self.model, self.folder, PREDICT,
-                    gains=job.model_gains, clusters=clusters, decorrelation=job.decorrelation)
+            self._predict()
         slots, chans = self.interval(one)
         made = self._run(one, slots, chans)
         table = self.gauge(match_table(made, s, self.directions, chans))
