@@ -1,0 +1,1 @@
+"""Parts of the benchmark of the gain solver, `tests/bench/solving.py`."""
