@@ -21,6 +21,7 @@ from ddfpipe.data.modelfiles import ModelChoices, read_model, write_model
 from ddfpipe.data.ms import MSInfo, read_metadata
 from ddfpipe.data.regions import (
     FacetOutline,
+    mean_direction,
     read_tessel,
     region_mask,
     write_polygons,
@@ -124,11 +125,7 @@ def _centred(facet: FacetOutline) -> FacetOutline:
     """The facet with a centre, the mean of its corners if it has none."""
     if facet.centre is not None:
         return facet
-    ra, dec = facet.polygon.T
-    mean = np.array([(np.cos(dec) * np.cos(ra)).sum(), (np.cos(dec) * np.sin(ra)).sum(),
-                     np.sin(dec).sum()])
-    centre = float(np.arctan2(mean[1], mean[0])), float(np.arctan2(mean[2], np.hypot(*mean[:2])))
-    return replace(facet, centre=centre)
+    return replace(facet, centre=mean_direction(facet.polygon))
 
 
 def _mask(source: Path, target: Path, have: str, choices: Choices) -> list[str]:

@@ -99,8 +99,10 @@ def read_killms(path: str | Path) -> GainTable:
     error = arrays.get("Error")
     directions, names = _directions(arrays, shape[3])
     meta = {key: arrays[key].item() for key in
-            ("MSName", "MSNameTime0", "ModelName", "SmoothMode")
+            ("MSName", "MSNameTime0", "ModelName")
             if key in arrays and arrays[key].ndim == 0}
+    if "SmoothMode" in arrays:  # one word for phases and one for amplitudes
+        meta["SmoothMode"] = ",".join(str(word) for word in arrays["SmoothMode"].ravel())
     edges = arrays.get("TimeEdges")
     if edges is None or edges.shape != (shape[0], 2):
         edges = _unstretched(np.stack([sols["t0"], sols["t1"]], axis=1),
@@ -226,7 +228,7 @@ def write_killms(table: GainTable, path: str | Path, *, lm: np.ndarray | None = 
               "Flags": np.broadcast_to(_as_four(table.flag), sols["G"].shape[:4] + (4,)),
               "TimeEdges": table.time_edges}
     if "SmoothMode" in table.meta:
-        arrays["SmoothMode"] = np.array(str(table.meta["SmoothMode"]))
+        arrays["SmoothMode"] = np.array(str(table.meta["SmoothMode"]).split(","))
     if table.error is not None:
         arrays["Error"] = table.error.astype(np.float32)
     if table.ant_pos is not None:

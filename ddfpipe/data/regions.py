@@ -112,7 +112,7 @@ def _matched(facets: list[FacetOutline]) -> list[FacetOutline]:
     if any(facet.centre is None for facet in facets):
         return facets
     corners = np.concatenate([facet.polygon for facet in facets])
-    ra0, dec0 = _middle(corners)
+    ra0, dec0 = mean_direction(corners)
     plane = SkyGrid(ra0, dec0, 1, 1, 1.0)
     polygons = [np.stack(plane.lm_of(*facet.polygon.T), axis=1) for facet in facets]
     points = np.stack(plane.lm_of(*np.array([facet.centre for facet in facets]).T), axis=1)
@@ -130,7 +130,7 @@ def _matched(facets: list[FacetOutline]) -> list[FacetOutline]:
             for facet, k in zip(facets, order)]
 
 
-def _middle(places: np.ndarray) -> tuple[float, float]:
+def mean_direction(places: np.ndarray) -> tuple[float, float]:
     """(ra, dec) of the mean of (n, 2) directions, safe across 0h."""
     ra, dec = places.T
     x, y, z = (np.cos(dec) * np.cos(ra)).sum(), (np.cos(dec) * np.sin(ra)).sum(), np.sin(dec).sum()

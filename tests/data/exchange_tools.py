@@ -33,16 +33,6 @@ def program(name: str) -> Path:
         pytest.skip(f"SKIPPED LOUDLY: {error}")
 
 
-def python_tool(script: str, variable: str) -> Path:
-    """A script of DDFacet or killMS in the environment that a variable names, or in PATH."""
-    folder = os.environ.get(variable)
-    found = shutil.which(script, path=f"{folder}/bin" if folder else None)
-    if found is None:
-        pytest.skip(f"SKIPPED LOUDLY: no {script}; set {variable} to the virtual environment of "
-                    "DDFacet or killMS")
-    return Path(found)
-
-
 def run(words, cwd: Path, timeout: float = 300.0) -> str:
     """Run a program and return what it printed; fails with its last words when it fails."""
     done = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True,

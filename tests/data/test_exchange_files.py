@@ -112,3 +112,26 @@ def test_killmss_own_solutions(tmp_path):
     assert ours["Sols"].dtype == raw["Sols"].dtype and set(raw.files) <= set(ours.files)
     for key in ("FreqDomains", "StationNames", "BeamTimes"):
         np.testing.assert_array_equal(ours[key], raw[key])
+
+
+def test_what_killms_merged_and_smoothed_of_our_tables():
+    """MergeSols has channels of the gap between two sets, all masked; SmoothSols leaves them out."""
+    one = read_killms(HERE / "killms.CJ0.sols.npz")
+    merged, smoothed = (read_killms(HERE / f"killms_{n}.npz") for n in ("merged", "smoothed"))
+    np.testing.assert_allclose(merged.time_edges, one.time_edges, atol=1e-5)
+    assert merged.gains.shape == (4, 5, 7, 3, 1) and smoothed.gains.shape == (4, 2, 7, 3, 1)
+    np.testing.assert_array_equal(merged.flag.all(axis=(0, 2, 3, 4)), [0, 1, 1, 1, 0])
+    assert not merged.flag[:, [0, 4]].any() and not smoothed.flag.any()
+    # Phases of a direction are free: products of stations are not.
+    for chan in (0, 4):
+        np.testing.assert_allclose(merged.gains[:, chan] * merged.gains[:, chan, :1].conj(),
+                                   one.gains[:, 0] * one.gains[:, 0, :1].conj(), atol=1e-5)
+    np.testing.assert_allclose(smoothed.freq_edges, merged.freq_edges[[0, 4]])
+    assert smoothed.meta["SmoothMode"] == "TEC,PolyAmp"
+    turn = np.angle(smoothed.gains[:, 1] * smoothed.gains[:, 0].conj())
+    # One TEC for both frequencies: phases go as 1 / nu.
+    ratio = smoothed.freqs[0] / smoothed.freqs[1]
+    phase = np.angle(smoothed.gains[:, 0] / smoothed.gains[:, 0, :1])
+    small = np.abs(phase) < 1.0
+    assert small.sum() > 20
+    np.testing.assert_allclose((turn - turn[:, :1])[small], (phase * (ratio - 1))[small], atol=0.2)
