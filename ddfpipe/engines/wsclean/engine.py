@@ -8,6 +8,7 @@ from ...errors import ConfigError
 from ..base import ClusterJob, ColumnsJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob
 from ..base import SolveResult, SpectraJob
 from ..external.copies import clear_copies
+from ..external.ours import is_ours
 from ..external.tools import Tool, find_tool, probe_dp3, probe_wsclean
 from .imager import WSCleanImager
 from .predicting import gridding_of
@@ -51,10 +52,14 @@ class WSCleanEngine:
 
     def image(self, job: ImageJob, monitor) -> ImageResult:
         """Make an image and its products.  Raises ImagingError, DataError, StageFailed."""
+        if is_ours(job):
+            return self.native.image(job, monitor)
         return WSCleanImager(self, job, monitor).run()
 
     def solve(self, job: SolveJob, monitor) -> SolveResult:
         """Find gains of every measurement set of a job.  Raises SolveError, StageFailed."""
+        if is_ours(job):
+            return self.native.solve(job, monitor)
         return DP3Solve(self, job, monitor).run()
 
     def smooth(self, job: SmoothJob, monitor) -> SolveResult:
@@ -86,8 +91,8 @@ class WSCleanEngine:
         return self.native.archive(job, monitor)
 
     def spectra(self, job: SpectraJob, monitor) -> Path:
-        """Dynamic spectra are our own engine's."""
-        raise ConfigError(SPECTRA)
+        """Dynamic spectra of residuals."""
+        return self.native.spectra(job, monitor)
 
     def clear_cache(self, ms) -> None:
         """Forget what is cached of some measurement sets, and every cached image."""
@@ -95,8 +100,6 @@ class WSCleanEngine:
         self.native.clear_cache(ms)
 
 
-SPECTRA = ("[spectra] do_dynspec is not done by the engine wsclean: switch it off, or use "
-           "[machine] engine = native")
 BEAM = ("the engine wsclean images without a beam (its builds in Linux distributions lack "
         "EveryBeam): set [image] beam_model = none if the data need none, or use [machine] engine "
         "= native")
@@ -104,20 +107,9 @@ BEAM = ("the engine wsclean images without a beam (its builds in Linux distribut
 
 def refusals(job, beam_model: str) -> list[str]:
     """Sentences on what stands against a job; none for a job that can be done."""
+    if is_ours(job):
+        return []
     found = [BEAM] if isinstance(job, (ImageJob, SolveJob)) and beam_model != "none" else []
-    if isinstance(job, ImageJob):
-        if job.stokes != "I":
-            found.append("the engine wsclean makes images of Stokes I alone: switch [control] "
-                         "polcubes and stokesv off, or use [machine] image_engine = native")
-        if job.cubes:
-            found.append("the engine wsclean writes no cubes over frequency: switch [control] "
-                         "bootstrap, msss_mode and polcubes off, or use [machine] image_engine = "
-                         "native")
-    if isinstance(job, SolveJob):
-        if job.kind == "phase":
-            found.append("the engine wsclean has no phase calibration against a list of "
-                         "components: switch [control] redo_DI off, or use [machine] solve_engine "
-                         "= native")
-        if job.robust is not None:
-            found.append("DP3 solves with the weights of the data: set [solutions] robust = None")
+    if isinstance(job, SolveJob) and job.robust is not None:
+        found.append("DP3 solves with the weights of the data: set [solutions] robust = None")
     return found

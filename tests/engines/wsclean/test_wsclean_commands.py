@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
+from ddfpipe.engines.external.ours import is_ours
 from ddfpipe.engines.wsclean import commands as c
 from ddfpipe.engines.wsclean.engine import refusals
 from ddfpipe.engines.wsclean.solver import even_slots
+from ddfpipe.pipeline.engines import engine_of
 
 SETS = [Path("/c/a.ms"), Path("/c/b.ms")]
 PLAIN = c.Gridding("wsclean", "/s/img", 1024, 1.5, -0.5, 1, 4, 16.0, "/s")
@@ -94,14 +97,24 @@ IMAGE = ImageJob("x", VIS, 64, 1.0, 0.0, None, 1, 0.01)
 
 @pytest.mark.parametrize("job, beam, word", [
     (IMAGE, "auto", "beam_model = none"), (IMAGE, "full", "without a beam"),
-    (replace(IMAGE, stokes="IV"), "none", "polcubes and stokesv"),
-    (replace(IMAGE, cubes=("dirty",)), "none", "bootstrap"),
-    (SolveJob("s", VIS, "phase", "m"), "none", "redo_DI"),
     (SolveJob("s", VIS, "DD", "m", robust=-0.5), "none", "robust = None"),
 ])
 def test_what_cannot_be_done_is_refused_with_a_remedy(job, beam, word):
     (sentence,) = refusals(job, beam)
     assert word in sentence
+
+
+@pytest.mark.parametrize("job, ours", [
+    (IMAGE, False), (replace(IMAGE, stokes="QU"), True), (replace(IMAGE, cubes=("dirty",)), True),
+    (SolveJob("s", VIS, "DD", "m"), False), (SolveJob("s", VIS, "phase", "m"), True),
+])
+def test_what_is_left_to_our_own_engine_is_not_refused_and_recorded_as_ours(job, ours):
+    machine = SimpleNamespace(engine="wsclean", image_engine=None, solve_engine=None)
+    config = SimpleNamespace(machine=machine)
+    assert engine_of(config, job) == ("native" if ours else "wsclean")
+    assert is_ours(job) == ours
+    if ours:
+        assert refusals(job, "auto") == []
 
 
 def test_the_rest_is_not_refused():
