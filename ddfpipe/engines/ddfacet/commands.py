@@ -28,8 +28,8 @@ LEAST_PLANES = 8
 ALL_KM = (0.0, 1000.0)
 """Baselines: the working copies hold no weight outside the range of the job."""
 
-FACTORS = (2, 3, 5, 7, 11, 13)
-"""DDFacet's image sizes have no other prime factors."""
+FACTORS, ONCE, LEAST_SIZE = (3, 5, 7), (11, 13), 65
+"""Prime factors of DDFacet's image sizes; of the second ones at most one, once; its least size."""
 
 WORKER_DIED = re.compile(r"^Process Worker\S*:$")
 """What killMS prints when one of its processes dies; it then waits for that for ever (3.3.0)."""
@@ -90,7 +90,7 @@ def fast_size(npix: int) -> int:
 
     DDFacet takes another size than it is asked for unless that is one of these.
     """
-    size = npix + 1 - npix % 2
+    size = max(LEAST_SIZE, npix + 1 - npix % 2)
     while not _fast(size):
         size += 2
     return size
@@ -100,7 +100,7 @@ def _fast(size: int) -> bool:
     for factor in FACTORS:
         while size % factor == 0:
             size //= factor
-    return size == 1
+    return size == 1 or size in ONCE
 
 
 def facet_count(npix: int, cell_arcsec: float) -> int:

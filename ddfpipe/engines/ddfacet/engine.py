@@ -10,8 +10,10 @@ from ..base import (
     SpectraJob,
 )
 from ..external.copies import clear_copies
+from ..external.runner import Call
 from ..external.tools import Tool
 from .imager import DDFacetImager
+from .shm import Leftovers
 from .solver import KillMSSolve
 from .tools import ddf_environment
 
@@ -27,10 +29,15 @@ class DDFacetEngine:
 
     def __init__(self, native, tools: dict[str, Tool]):
         self.native, self.tools = native, tools
+        self.leftovers = Leftovers(native.cache_dir / "ddfpipe.shm")
 
-    def environment(self) -> dict[str, str]:
-        """Environment of the programs."""
-        return ddf_environment(self.native.cache_dir.absolute())
+    def call(self, words: list[str], folder: Path, products: tuple[Path, ...] = (), **more) -> Call:
+        """One run of a program in its environment, which leaves nothing in shared memory."""
+        return Call(
+            tuple(words), folder, products, started=self.leftovers.started,
+            ended=self.leftovers.ended,
+            environment=ddf_environment(self.native.cache_dir.absolute()), **more,
+        )
 
     def require(self, job: ImageJob | SolveJob) -> None:
         """Raise ConfigError for what DDFacet or killMS cannot do; see `refusals`."""
@@ -40,10 +47,12 @@ class DDFacetEngine:
 
     def image(self, job: ImageJob, monitor) -> ImageResult:
         """Make an image and its products.  Raises ImagingError, DataError, StageFailed."""
+        self.leftovers.sweep()
         return DDFacetImager(self, job, monitor).run()
 
     def solve(self, job: SolveJob, monitor) -> SolveResult:
         """Find gains of every measurement set of a job.  Raises SolveError, StageFailed."""
+        self.leftovers.sweep()
         return KillMSSolve(self, job, monitor).run()
 
     def smooth(self, job: SmoothJob, monitor) -> SolveResult:

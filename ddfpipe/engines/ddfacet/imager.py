@@ -16,7 +16,7 @@ from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
 from ...naming import image_product
 from ..base import ImageJob, ImageResult
-from ..external.runner import Call, Runner
+from ..external.runner import Runner
 from ..external.view import cell_rad, open_view
 from ..native.imager import Picture, job_facets
 from ..native.products import Writer, beam_arcsec, middle_facet, write_products
@@ -24,7 +24,6 @@ from ..native.visibilities import Scratch
 from .commands import Cleaning, clean_progress, image_command
 from .inputs import cut, imaging_of, wide_grid, write_gains, write_mask, write_model
 from .outputs import middle_psf
-from .shm import clean_shared_memory
 
 DICO = "DicoModel"
 """Suffix of DDFacet's models."""
@@ -133,11 +132,9 @@ class DDFacetImager:
         made = ["psf", "dirty"]
         if majors:
             made += ["residual01", DICO]
-        self.runner.run(Call(
-            tuple(image_command(self.imaging, cleaning, "DATA")), self.folder,
-            tuple(self._file(kind) for kind in made),
-            environment=self.engine.environment(), parser=clean_progress(majors),
-            ended=clean_shared_memory,
+        self.runner.run(self.engine.call(
+            image_command(self.imaging, cleaning, "DATA"), self.folder,
+            tuple(self._file(kind) for kind in made), parser=clean_progress(majors),
         ))
 
     def _file(self, kind: str) -> Path:

@@ -8,11 +8,10 @@ import numpy as np
 
 from ...data.model import PixelModel
 from ...units import ARCSEC
-from ..external.runner import Call, Runner
+from ..external.runner import Runner
 from ..external.view import View
 from .commands import predict_command
 from .inputs import imaging_of, wide_grid, write_gains, write_model
-from .shm import clean_shared_memory
 
 
 def predict(engine, runner: Runner, view: View, model: PixelModel, folder: Path, column: str, *,
@@ -34,7 +33,4 @@ def predict(engine, runner: Runner, view: View, model: PixelModel, folder: Path,
     for copy in view.copies:
         copy.forget(column)
         copy.add_column(column)
-    runner.run(Call(
-        tuple(predict_command(imaging, "DATA", column)), folder,
-        environment=engine.environment(), ended=clean_shared_memory,
-    ))
+    runner.run(engine.call(predict_command(imaging, "DATA", column), folder))

@@ -32,6 +32,32 @@ def clean_shared_memory(pid: int, folder: Path = FOLDER) -> list[str]:
     return gone
 
 
+class Leftovers:
+    """Knows the processes of a run, so that what they leave goes even when the run is killed.
+
+    notes : folder with an empty file for each that runs, named by its id
+    """
+
+    def __init__(self, notes: Path, folder: Path = FOLDER):
+        self.notes, self.folder = Path(notes), folder
+
+    def started(self, pid: int) -> None:
+        """A process of ours runs."""
+        self.notes.mkdir(parents=True, exist_ok=True)
+        (self.notes / str(pid)).touch()
+
+    def ended(self, pid: int) -> None:
+        """It has ended: what it left goes."""
+        clean_shared_memory(pid, self.folder)
+        (self.notes / str(pid)).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """What processes of an earlier run left, which was killed before it could see to it."""
+        for note in self.notes.glob("[0-9]*") if self.notes.is_dir() else ():
+            if not Path(f"/proc/{note.name}").exists():
+                self.ended(int(note.name))
+
+
 def require_shared_memory(needed: int, folder: Path = FOLDER) -> None:
     """Raise ResourceError where less than `needed` bytes are free (containers often have 64 MB).
 

@@ -19,7 +19,6 @@ from ...errors import SolveError
 from ...naming import solution_file
 from ...units import ARCSEC, MINUTE
 from ..external.copies import WorkingCopy
-from ..external.runner import Call
 from ..external.solving import SetwiseSolve
 from ..external.view import PREDICT, View
 from ..native.solveweights import SolverWeights
@@ -31,7 +30,6 @@ from .commands import (
 )
 from .inputs import largest_w, wide_grid, write_model
 from .predicting import predict
-from .shm import clean_shared_memory
 from .tools import default_options
 
 IMAGING_WEIGHT = "IMAGING_WEIGHT"
@@ -89,16 +87,13 @@ class KillMSSolve(SetwiseSolve):
             beam=self.native.beam_model != "none", **self._model_words(),
         )
         made = solution_file(solsdir, copy.path, job.name)
-        self.runner.run(Call(
-            tuple(solve_command(solving)), self.folder, (made,), fatal=WORKER_DIED,
-            environment=self.engine.environment(), ended=clean_shared_memory,
+        self.runner.run(self.engine.call(
+            solve_command(solving), self.folder, (made,), fatal=WORKER_DIED,
         ))
         if job.update_weights:
             clip = self.engine.tools["killms"].path.with_name("ClipCal.py")
-            self.runner.run(Call(
-                tuple(clip_command(str(clip), solving.ms, "DATA")), self.folder,
-                environment=self.engine.environment(), ended=clean_shared_memory,
-            ))
+            words = clip_command(str(clip), solving.ms, "DATA")
+            self.runner.run(self.engine.call(words, self.folder))
         return made
 
     def _model_words(self) -> dict:

@@ -51,6 +51,7 @@ class Call:
         after ending well without a product; only for programs that begin anew each time.
     parser: finds progress in the output.
     fatal: pattern of lines after which it will never end well; it is ended soon after one.
+    started: called with the process id once it runs.
     ended: called with the process id when it has ended, however it did, to clear what it left.
     """
 
@@ -63,6 +64,7 @@ class Call:
     retries: int = 0
     parser: Parser | None = None
     fatal: re.Pattern | None = None
+    started: Callable[[int], object] | None = None
     ended: Callable[[int], object] | None = None
 
     @property
@@ -122,6 +124,8 @@ class Runner:
         _clear(call.products)
         self._detail(f"$ {call.text()}")
         process = _start(call)
+        if call.started is not None:
+            call.started(process.pid)
         lines: deque[str] = deque(maxlen=200)
         try:
             reason = self._follow(call, process, lines)
