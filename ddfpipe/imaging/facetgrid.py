@@ -1,40 +1,50 @@
 """A facet's uv grid that stays open while chunks of samples stream through.
 
-The w-gridder of Arras et al. 2021 (A&A 646, A58), arranged for averaged samples of one facet:
-turned to the facet's centre and with the linear part of n - 1 folded into (u, v), what is left of
-the w term is so small that a handful of w planes holds it; all of them are kept, every chunk is
-added, and the Fourier transforms are done once, at the end.  Kernel: exponential of semicircle
-(Barnett, Magland & af Klinteberg 2019, SIAM J. Sci. Comput. 41, C479).
-
-Phase of a sample (u, v, w) at offset (dl, dm) from the centre (l0, m0), with a = -l0/n0,
-b = -m0/n0 and n - n0 = a dl + b dm + q:
+Gridding with the exponential-of-semicircle kernel (Barnett, Magland & af Klinteberg 2019, SIAM J.
+Sci. Comput. 41, C479) in u and v.  Seen from a facet's centre and with the linear part of n - 1
+folded into (u, v), what is left of the w term is small.  Phase of a sample (u, v, w) at offset
+(dl, dm) from the centre (l0, m0), with a = -l0/n0, b = -m0/n0 and n - n0 = a dl + b dm + q:
 
     u l + v m + w (n - 1) = [u l0 + v m0 + w (n0 - 1)] + (u + a w) dl + (v + b w) dm + w q.
+
+The last term separates (Jacobi and Anger; Abramowitz & Stegun 1972, 9.1.44): with T = w/w_max,
+
+    exp(-2 pi i w q) = sum_k c_k (-i)^k J_k(2 pi w_max q) T_k(T),    c_0 = 1, else 2,
+
+T_k a Chebyshev polynomial, so that a few planes, one for each k, hold all w.  J_k is real, so the
+image needs the real part of each plane's transform only: half a grid, half a Fourier transform.
+
+Samples that follow one another along a track fall on the same cells many times.  They are gathered
+in registers, to first order in w about their middle, and reach the grid together; a run ends where
+the cell changes or the second order would be felt.
 
 Single precision throughout, but for positions and phases; `gridding` is its reference.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import factorial
+
 import numpy as np
-from ducc0.fft import c2c, good_size
+from ducc0.fft import c2c, c2r, good_size, r2c
 from numba import njit
+from scipy.special import jv
 
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.facets import Facet
-from ddfpipe.imaging.phasor import FASTMATH, reduce_turns, sincos_turns
-from ddfpipe.imaging.sky import n_minus_one, pixel_to_lm
+from ddfpipe.imaging.gridkernels import TAPS, grid_samples
+from ddfpipe.imaging.lanes import LANES
+from ddfpipe.imaging.phasor import FASTMATH
+from ddfpipe.imaging.sky import n_minus_one
 
-TAPS = 8
-"""Support of the kernel in u and v: with real and imaginary parts one 512-bit vector."""
-W_TAPS = 6
-"""Support of the kernel in w."""
-OVERSAMPLING = 1.5
-W_OVERSAMPLING = 2.0
+OVERSAMPLING = ((2e-5, 1.25), (0.0, 1.5))
+"""(accuracy from which it is used, size of the grid over the image): errors of 1.3e-5 and 5e-7."""
+ACCURACY = 4e-6
+"""Smallest error of the treatment of w that is worth asking for: that of the rest."""
 _DEGREE = 11
 """Degree of the polynomials that stand for the kernel: good to 1e-6 of its peak."""
-_BLOCK = 256
-"""Samples whose positions and taps are worked out together."""
+
 
 
 def _kernel(z: np.ndarray, taps: int, sigma: float) -> np.ndarray:
@@ -44,145 +54,137 @@ def _kernel(z: np.ndarray, taps: int, sigma: float) -> np.ndarray:
     return np.where(np.abs(z) <= 1.0, np.exp(beta * (np.sqrt(inside) - 1.0)), 0.0)
 
 
-def _kernel_transform(nu: np.ndarray, taps: int, sigma: float) -> np.ndarray:
-    """Fourier transform of the kernel at nu cycles a cell (Gauss-Legendre quadrature)."""
+@lru_cache(64)
+def _correction(n: int, n_grid: int, sigma: float) -> np.ndarray:
+    """(n,) float32: one over the kernel's Fourier transform at the pixels of an axis."""
     x, weight = np.polynomial.legendre.leggauss(80)
-    values = weight * _kernel(x, taps, sigma) * (taps / 2.0)
-    return np.cos(np.pi * taps * np.multiply.outer(nu, x)) @ values
+    values = weight * _kernel(x, TAPS, sigma) * (TAPS / 2.0)
+    nu = (np.arange(n) - n // 2) / n_grid
+    return (1.0 / (np.cos(np.pi * TAPS * np.multiply.outer(nu, x)) @ values)).astype(np.float32)
 
 
-def _tap_polynomials(taps: int, sigma: float) -> np.ndarray:
-    """(degree + 1, taps) float32: each tap's kernel value as a polynomial, highest power first.
+@lru_cache(4)
+def tap_polynomials(sigma: float) -> np.ndarray:
+    """(16 (degree + 1),) float32: a vector for each power, highest first; eight taps, twice.
 
     The variable is s = 2 t - 1, where t in [0, 1) is how far the first tap lies inside the support.
     """
     s = np.cos(np.pi * (np.arange(200) + 0.5) / 200)
-    z = 2.0 * ((s[:, None] + 1.0) / 2.0 - taps / 2.0 + np.arange(taps)) / taps
-    coefficients = np.polynomial.chebyshev.chebfit(s, _kernel(z, taps, sigma), _DEGREE)
+    z = 2.0 * ((s[:, None] + 1.0) / 2.0 - TAPS / 2.0 + np.arange(TAPS)) / TAPS
+    values = _kernel(z, TAPS, sigma)
+    coefficients = np.polynomial.chebyshev.chebfit(s, values, _DEGREE)
     power = np.stack([np.polynomial.chebyshev.cheb2poly(c) for c in coefficients.T], axis=1)
-    return np.ascontiguousarray(power[::-1], np.float32)
+    return np.ascontiguousarray(np.tile(power[::-1], 2), np.float32).ravel()
+
+
+def _n_planes(h: float, accuracy: float) -> int:
+    """Planes that hold exp(-i z T) for |z| <= h and |T| <= 1."""
+    tail = 2.0 * np.cumsum(np.abs(jv(np.arange(28 + int(2 * h)), h))[::-1])[::-1]
+    return max(1, int(np.argmax(tail < accuracy)))
+
+
+def _bessel(n_planes: int, h: float) -> np.ndarray:
+    """(n_planes, terms) float64: c_k J_k(z) / z^(k odd), |z| <= h, as power series in z².
+
+    Highest power first.  The sign that (-i)^k gives beyond -i for odd k is included.
+    """
+    terms = n_planes // 2 + 5 + int(2 * h)
+    out = np.zeros((n_planes, terms))
+    for k in range(n_planes):
+        value = (1.0 if k == 0 else 2.0) * (-1.0) ** (k // 2) / (factorial(k) * 2.0**k)
+        for m in range(terms - k // 2):
+            out[k, terms - 1 - m - k // 2] = value
+            value *= -0.25 / ((m + 1.0) * (m + 1.0 + k))
+    return out
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _taps(s, p, out):
-    """Kernel values out (tap, sample) at positions s (sample,) in [-1, 1)."""
-    for k in range(out.shape[0]):
-        c0, c1, c2, c3, c4, c5 = p[0, k], p[1, k], p[2, k], p[3, k], p[4, k], p[5, k]
-        c6, c7, c8, c9, c10, c11 = p[6, k], p[7, k], p[8, k], p[9, k], p[10, k], p[11, k]
-        row = out[k]
-        for i in range(s.size):
-            x = s[i]
-            y = ((((((((((c0 * x + c1) * x + c2) * x + c3) * x + c4) * x + c5) * x + c6) * x
-                    + c7) * x + c8) * x + c9) * x + c10) * x + c11
-            row[i] = y
+def _planes(forward, part, image, where, spacing, bessel, planes, corr_y, corr_x, n_grid):
+    """image (ny, nx) from planes (k, ny, n_grid), or planes (k, ny, nx) from image (forward).
 
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _place(uvw, geometry, shape, at, phasor, where):
-    """First cell `at` (flat), phasor (cos, sin, fold) and kernel positions `where` of samples."""
-    a, b, u_scale, v_scale, dw, l0, m0, n1 = geometry
-    n_grid, side = shape
-    TAPS / 2
-    for i in range(uvw.shape[0]):
-        u, v, w = uvw[i, 0], uvw[i, 1], uvw[i, 2]
-        phasor[0, i] = reduce_turns(u * l0 + v * m0 + w * n1)
-        fold = -1.0 if w < 0 else 1.0
-        x = fold * (u + a * w) * u_scale
-        y = fold * (v + b * w) * v_scale
-        z = fold * w / dw
-        x = (x - np.floor(x)) * n_grid
-        y = (y - np.floor(y)) * n_grid
-        # taps lie at column ... column + TAPS - 1 of a grid padded by TAPS
-        column = np.ceil(x)
-        row = np.ceil(y)
-        plane = np.ceil(z)
-        where[0, i] = 2.0 * (column - x) - 1.0
-        where[1, i] = 2.0 * (row - y) - 1.0
-        where[2, i] = 2.0 * (plane - z) - 1.0
-        at[i] = np.uint64(2 * (column + side * (row + side * plane)))
-        phasor[2, i] = fold
-    for i in range(uvw.shape[0]):
-        c, s = sincos_turns(phasor[0, i])
-        phasor[0, i] = c
-        phasor[1, i] = s
-
-
-# In `_put` and `_get` the length of a row of taps comes as an argument: loops of a length known to
-# the compiler are unrolled before they can be vectorised, and take three times as long.
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _put(grid, at, line, sheet, ku, kv, kw, i, x, y, values, length):
-    """Add sample i, x + i y, to the flat grid; values (2 TAPS,) is work space."""
-    for n in range(TAPS):
-        values[2 * n] = x * ku[n, i]
-        values[2 * n + 1] = y * ku[n, i]
-    for k in range(W_TAPS):
-        o = at
-        for j in range(TAPS):
-            f = kw[k, i] * kv[j, i]
-            row = grid[o:o + np.uint64(2 * TAPS)]
-            for n in range(length):
-                row[n] += f * values[n]
-            o += line
-        at += sheet
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _get(grid, at, line, sheet, ku, kv, kw, i, values, length):
-    """Sample i, (x, y), from the flat grid: the transpose of `_put`."""
-    width = np.uint64(2 * TAPS)
-    for n in range(length):
-        values[n] = 0
-    for k in range(W_TAPS):
-        f = kw[k, i]
-        for j in range(0, TAPS, 4):
-            # four rows at once: values travel through memory a quarter as often
-            f0, f1, f2, f3 = f * kv[j, i], f * kv[j + 1, i], f * kv[j + 2, i], f * kv[j + 3, i]
-            o = at + np.uint64(j) * line
-            r0 = grid[o:o + width]
-            o += line
-            r1 = grid[o:o + width]
-            o += line
-            r2 = grid[o:o + width]
-            o += line
-            r3 = grid[o:o + width]
-            for n in range(length):
-                values[n] += f0 * r0[n] + f1 * r1[n] + f2 * r2[n] + f3 * r3[n]
-        at += sheet
-    x = y = np.float32(0)
-    for n in range(TAPS):
-        x += ku[n, i] * values[2 * n]
-        y += ku[n, i] * values[2 * n + 1]
-    return x, y
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _run(forward, uvw, vis, weight, geometry, shape, poly, w_poly, grid, length):
-    """Grid w V (forward False) or fill vis from the grid (True), in blocks of samples."""
-    ku, kv = np.empty((TAPS, _BLOCK), np.float32), np.empty((TAPS, _BLOCK), np.float32)
-    kw = np.empty((W_TAPS, _BLOCK), np.float32)
-    at = np.empty(_BLOCK, np.uint64)
-    phasor, where = np.empty((3, _BLOCK), np.float32), np.empty((3, _BLOCK), np.float32)
-    values = np.empty(2 * TAPS, np.float32)
-    line, sheet = np.uint64(2 * shape[1]), np.uint64(2 * shape[1] * shape[1])
-    for first in range(0, vis.size, _BLOCK):
-        n = min(_BLOCK, vis.size - first)
-        _place(uvw[first:first + n], geometry, shape, at, phasor, where)
-        _taps(where[0, :n], poly, ku)
-        _taps(where[1, :n], poly, kv)
-        _taps(where[2, :n], w_poly, kw)
-        for i in range(n):
-            c, s, fold = phasor[0, i], phasor[1, i], phasor[2, i]
+    where: y0 - npix/2, x0 - npix/2, cell, a, b, l0, m0, n1; spacing: 2 pi w_max; part: scratch
+    (2, nx) float64.
+    """
+    first_y, first_x, cell, a, b, l0, m0, n1 = where
+    ny, nx = image.shape
+    for y in range(ny):
+        m = (y + first_y) * cell
+        for x in range(nx):
+            l = -(x + first_x) * cell  # noqa: E741
+            r2 = l * l + m * m
+            q = -r2 / (np.sqrt(1.0 - r2) + 1.0) - n1 - a * (l - l0) - b * (m - m0)
+            part[0, x] = spacing * q
+        if not forward:
+            image[y] = 0
+        for k in range(bessel.shape[0]):
+            for x in range(nx):
+                part[1, x] = bessel[k, 0]
+            for i in range(1, bessel.shape[1]):
+                c = bessel[k, i]
+                for x in range(nx):
+                    part[1, x] = part[1, x] * part[0, x] * part[0, x] + c
+            if k % 2:
+                for x in range(nx):
+                    part[1, x] *= part[0, x]
             if forward:
-                x, y = _get(grid, at[i], line, sheet, ku, kv, kw, i, values, length)
-                y *= fold
-                vis[first + i] = complex(x * c - y * s, x * s + y * c)
+                for x in range(nx):
+                    planes[k, y, x] = image[y, x] * corr_y[y] * corr_x[x] * part[1, x]
             else:
-                v, w = vis[first + i], weight[first + i]
-                if w != 0:
-                    x, y = w * (v.real * c + v.imag * s), w * (v.imag * c - v.real * s) * fold
-                    _put(grid, at[i], line, sheet, ku, kv, kw, i, x, y, values, length)
+                half = nx // 2
+                for x in range(half):
+                    image[y, x] += planes[k, y, n_grid - half + x] * part[1, x]
+                for x in range(half, nx):
+                    image[y, x] += planes[k, y, x - half] * part[1, x]
+        if not forward:
+            for x in range(nx):
+                image[y, x] *= corr_y[y] * corr_x[x]
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _fold(grid, odd, row0, n, out):
+    """Make the Hermitian half-grid out (n, columns) complex64 of one plane, zero at first.
+
+    grid (rows, line) complex64: column c stands for u = c - TAPS/2, row r for v = r - row0; odd:
+    multiply by -i.  Columns of negative u go to the conjugate place.
+    """
+    half = TAPS // 2
+    columns = out.shape[1]
+    for r in range(grid.shape[0]):
+        v = (r - row0 + n) % n
+        mirror = (n - v) % n
+        for c in range(half, min(grid.shape[1], columns + half)):
+            g = np.complex64(0.5) * grid[r, c]
+            out[v, c - half] += complex(g.imag, -g.real) if odd else g
+        for c in range(half + 1):
+            g = np.complex64(0.5) * grid[r, c]
+            g = complex(g.imag, -g.real) if odd else g
+            out[mirror, half - c] += complex(g.real, -g.imag)
+        # beyond the Nyquist frequency: columns that stand for negative u on the other side
+        for c in range(n // 2 + half, grid.shape[1]):
+            u = c - half
+            g = np.complex64(0.5) * grid[r, c]
+            g = complex(g.imag, -g.real) if odd else g
+            out[mirror, n - u] += complex(g.real, -g.imag)
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _unfold(half_grid, odd, row0, n, grid):
+    """The transpose of `_fold`: fill a padded plane from the half-grid of a real image."""
+    half = TAPS // 2
+    for r in range(grid.shape[0]):
+        v = (r - row0 + n) % n
+        mirror = (n - v) % n
+        for c in range(grid.shape[1]):
+            u = c - half
+            if 0 <= u <= n // 2:
+                g = half_grid[v, u]
+            elif u < 0:
+                g = half_grid[mirror, -u]
+                g = complex(g.real, -g.imag)
+            else:
+                g = half_grid[mirror, n - u]
+                g = complex(g.real, -g.imag)
+            grid[r, c] = complex(-g.imag, g.real) if odd else g
 
 
 class FacetGrid:
@@ -190,48 +192,84 @@ class FacetGrid:
 
     facet, cell: the facet and its cell in rad.
     w_max: largest |w| in wavelengths among the samples to come; larger ones raise ImagingError.
+    uv_max: largest |u| and |v| in wavelengths; keeps the grid small.  None, or more than the cell
+        can hold: the whole grid.
+    accuracy: largest error, relative to a sample, that the treatment of w makes anywhere in the
+        facet, ACCURACY at least.  From 2e-5 on gridding in u and v errs by as much.
 
     Imaging: `add` every chunk's samples, then `image`.  Prediction: `load` a model, then `predict`
     every chunk's samples; the two are adjoint.  An object holds one or the other at a time.
-    Memory: 8 bytes for each cell of n_planes grids, about 1.5 times as wide as the facet.
+
+    parameters: (10,) float64.  a, b; cells a wavelength in u and v; 1/w_max; l0, m0 and n - 1 of
+        the phase centre of the grid; spread of w/w_max in a run (its mean square
+        error at the facet's corner is `accuracy`); radius of the facet in rad.
+    shape: (5,) int64.  n_grid; row of v = 0; floats in a row, in a plane; planes.
     """
 
-    def __init__(self, facet: Facet, cell: float, w_max: float):
-        self.facet, self.cell = facet, cell
-        n_grid = int(np.ceil(max(facet.ny, facet.nx) * OVERSAMPLING / 2)) * 2
+    def __init__(self, facet: Facet, cell: float, w_max: float, uv_max: float | None = None,
+                 accuracy: float = ACCURACY):
+        self.facet, self.cell, self.w_max = facet, cell, max(float(w_max), 1.0)
+        accuracy = max(accuracy, ACCURACY)
+        self.sigma = next(sigma for least, sigma in OVERSAMPLING if accuracy >= least)
+        n_grid = int(np.ceil(max(facet.ny, facet.nx) * self.sigma / 2)) * 2
         while good_size(n_grid) != n_grid or n_grid % 2:
             n_grid = good_size(n_grid + 1)
         self.n_grid = n_grid
-        y, x = np.arange(facet.ny)[:, None], np.arange(facet.nx)[None, :]
-        l, m = pixel_to_lm(facet.y0 + y, facet.x0 + x, facet.npix, cell)
-        n1_0 = float(n_minus_one(facet.l0, facet.m0))
-        a, b = -facet.l0 / (1 + n1_0), -facet.m0 / (1 + n1_0)
-        q = n_minus_one(l, m) - n1_0 - a * (l - facet.l0) - b * (m - facet.m0)
-        middle = 0.5 * (q.min() + q.max())
-        self._q = (q - middle).astype(np.float32)
-        self.w_max = float(w_max)
-        self._dw = 0.5 / (W_OVERSAMPLING * max(float(abs(self._q).max()), 1e-12))
-        self.n_planes = int(np.ceil(self.w_max / self._dw)) + W_TAPS + 1
-        self._geometry = (a, b, -cell, cell, self._dw, facet.l0, facet.m0, n1_0 + middle)
-        self._poly = _tap_polynomials(TAPS, OVERSAMPLING)
-        self._w_poly = _tap_polynomials(W_TAPS, W_OVERSAMPLING)
+        n1 = float(n_minus_one(facet.l0, facet.m0))
+        a, b = -facet.l0 / (1 + n1), -facet.m0 / (1 + n1)
+        low, high = self._curvature(n1, a, b)
+        n1 += 0.5 * (low + high)
+        h = max(2.0 * np.pi * self.w_max * 0.5 * (high - low) * (1.0 + 1e-6), 1e-3)
+        self.n_planes = _n_planes(h, accuracy)
+        self._bessel = _bessel(self.n_planes, h)
+        step = cell * n_grid
+        reach = n_grid // 2
+        if uv_max is not None:
+            uv_max = uv_max + np.hypot(a, b) * self.w_max
+            reach = min(reach, int(np.ceil(uv_max * step)))
+        self.rows, self.line = 2 * reach + TAPS + 1, reach + TAPS + 1
+        self._row0 = reach + TAPS // 2
+        self.parameters = np.array([
+            a, b, -step, step, 1.0 / self.w_max, facet.l0, facet.m0, n1,
+            2.0 * np.sqrt(6.0 * accuracy) / h, facet.radius(cell),
+        ])
+        self.shape = np.array([
+            n_grid, self._row0, 2 * self.line, 2 * self.line * self.rows, self.n_planes,
+        ])
         self._grid = None
 
-    @property
-    def _padded(self) -> tuple[int, int, int]:
-        side = self.n_grid + 2 * TAPS
-        return self.n_planes, side, 2 * side
+    def _curvature(self, n1: float, a: float, b: float) -> tuple[float, float]:
+        """Smallest and largest q of the facet's box (its extremes lie on the edge and inside)."""
+        f = self.facet
+        y = np.unique(np.r_[np.linspace(0, f.ny - 1, 9), f.ny // 2])
+        x = np.unique(np.r_[np.linspace(0, f.nx - 1, 9), f.nx // 2])
+        l, m = -(f.x0 + x - f.npix / 2) * self.cell, (f.y0 + y - f.npix / 2) * self.cell
+        q = n_minus_one(l[None], m[:, None]) - n1 - a * (l - f.l0)[None] - b * (m - f.m0)[:, None]
+        return float(q.min()), float(q.max())
 
-    def _samples(self, uvw) -> np.ndarray:
+    @property
+    def size(self) -> int:
+        """Floats of the grid, with room for the vectors at its end."""
+        return int(self.shape[3]) * self.n_planes + 2 * LANES
+
+    def use(self, buffer: np.ndarray) -> None:
+        """Take a float32 array of `size` zeros for the grid."""
+        self._grid = buffer
+
+    def _checked(self, uvw) -> np.ndarray:
         uvw = np.ascontiguousarray(uvw, np.float64)
         if len(uvw) and np.abs(uvw[:, 2]).max() > self.w_max * (1 + 1e-9):
             raise ImagingError(f"facet {self.facet.index}: |w| of {np.abs(uvw[:, 2]).max():.0f} "
                                f"wavelengths exceeds the {self.w_max:.0f} planned for")
+        reach = self._row0 - TAPS // 2
+        if reach < self.n_grid // 2 and len(uvw):
+            a, b, scale = self.parameters[0], self.parameters[1], self.parameters[3]
+            most = max(np.abs(uvw[:, 0] + a * uvw[:, 2]).max(),
+                       np.abs(uvw[:, 1] + b * uvw[:, 2]).max()) * scale
+            if most > reach:
+                raise ImagingError(f"facet {self.facet.index}: u and v of up to {most:.0f} cells "
+                                   f"exceed the {reach} planned for")
         return uvw
-
-    def _arguments(self) -> tuple:
-        shape = self.n_grid, self.n_grid + 2 * TAPS
-        return self._geometry, shape, self._poly, self._w_poly, self._grid.reshape(-1), 2 * TAPS
 
     def add(self, uvw, vis, weight=None) -> None:
         """Grid samples: uvw (n, 3) wavelengths, vis (n,) complex64, weight (n,) float32 or one.
@@ -239,88 +277,79 @@ class FacetGrid:
         Adds sum of w Re(V exp(-2 pi i (u l + v m + w (n - 1)))) to the coming image.  Samples of
         weight zero are skipped, whatever vis holds there.
         """
+        uvw = self._checked(uvw)
         if self._grid is None:
-            self._grid = np.zeros(self._padded, np.float32)
+            self.use(np.zeros(self.size, np.float32))
         vis = np.ascontiguousarray(vis, np.complex64)
         weight = np.ones(vis.size, np.float32) if weight is None else weight
-        _run(False, self._samples(uvw), vis, np.ascontiguousarray(weight, np.float32),
-             *self._arguments())
+        grid_samples(False, uvw, vis, np.ascontiguousarray(weight, np.float32), self.parameters,
+                 self.shape, tap_polynomials(self.sigma), self._grid)
 
-    def _w_phases(self):
-        """exp(-2 pi i w_p q), (ny, nx) complex64, of one plane after the other.
+    def _where(self) -> tuple:
+        f, (a, b), (l0, m0, n1) = self.facet, self.parameters[:2], self.parameters[5:8]
+        return (f.y0 - f.npix / 2, f.x0 - f.npix / 2, self.cell, a, b, l0, m0, n1)
 
-        One array is turned from plane to plane: use it before asking for the next.
-        """
-        step = np.exp(np.complex64(-2j * np.pi * self._dw) * self._q)
-        phase = np.exp(np.complex64(2j * np.pi * self._dw * (W_TAPS / 2)) * self._q)
-        for _ in range(self.n_planes):
-            yield phase
-            phase *= step
+    def _plane(self, k: int) -> np.ndarray:
+        sheet = int(self.shape[3])
+        return self._grid[k * sheet:(k + 1) * sheet].view(np.complex64).reshape(self.rows, -1)
 
-    def _correction(self) -> np.ndarray:
-        """1 over the kernel's transform at every pixel, (ny, nx) float32."""
-        y, x = (_kernel_transform((np.arange(n) - n // 2) / self.n_grid, TAPS, OVERSAMPLING)
-                for n in (self.facet.ny, self.facet.nx))
-        nodes = np.linspace(-0.5, 0.5, 513) / W_OVERSAMPLING
-        values = _kernel_transform(nodes, W_TAPS, W_OVERSAMPLING)
-        # the transform in w is smooth: a table spares a quadrature for every pixel
-        z = np.interp((self._q * self._dw).ravel(), nodes, values).reshape(self._q.shape)
-        return (1.0 / (y[:, None] * x[None, :] * z)).astype(np.float32)
-
-    def _fold(self, plane: int) -> np.ndarray:
-        """(n_grid, n_grid) complex64 grid of a plane, the padding added where it belongs."""
-        n, half, rest = self.n_grid, TAPS // 2, TAPS + TAPS // 2
-        full = self._grid[plane].view(np.complex64)
-        # padded cell k stands for uv cell k - half
-        rows = full[half:half + n].copy()
-        rows[n - half:] += full[:half]
-        rows[:rest] += full[n + half:]
-        out = rows[:, half:half + n].copy()
-        out[:, n - half:] += rows[:, :half]
-        out[:, :rest] += rows[:, n + half:]
-        return out
+    def _transfer(self, forward: bool, image: np.ndarray, planes: np.ndarray) -> None:
+        f, n = self.facet, self.n_grid
+        _planes(forward, np.empty((2, f.nx)), image, self._where(), 2 * np.pi * self.w_max,
+                self._bessel, planes, *(_correction(k, n, self.sigma) for k in (f.ny, f.nx)), n)
 
     def image(self, n_threads: int = 1) -> np.ndarray:
         """(ny, nx) float32 image of all samples added so far, unnormalised."""
         n, f = self.n_grid, self.facet
-        total = np.zeros((f.ny, f.nx), np.float32)
+        image = np.zeros((f.ny, f.nx), np.float32)
         if self._grid is None:
-            return total
-        y, x = ((np.arange(k) - k // 2) % n for k in (f.ny, f.nx))
-        for plane, phase in enumerate(self._w_phases()):
-            part = self._fold(plane)
-            part = c2c(part, axes=(1,), nthreads=n_threads, out=part)[:, x]
-            part = c2c(part, axes=(0,), nthreads=n_threads, out=part)[y]
-            total += part.real * phase.real - part.imag * phase.imag
-        return total * self._correction()
+            return image
+        y = (np.arange(f.ny) - f.ny // 2) % n
+        columns = min(self.line - TAPS // 2, n // 2 + 1)
+        planes = np.empty((self.n_planes, f.ny, n), np.float32)
+        wide = np.zeros((f.ny, n // 2 + 1), np.complex64)
+        for k in range(self.n_planes):
+            part = np.zeros((n, columns), np.complex64)
+            _fold(self._plane(k), bool(k % 2), self._row0, n, part)
+            wide[:, :columns] = c2c(part, axes=(0,), nthreads=n_threads, out=part)[y]
+            c2r(wide, axes=(1,), lastsize=n, nthreads=n_threads, out=planes[k])
+        self._transfer(False, image, planes)
+        return image
 
     def load(self, image, n_threads: int = 1) -> None:
         """Prepare to predict the visibilities of image (ny, nx), flux a pixel."""
-        n, f, half, rest = self.n_grid, self.facet, TAPS // 2, TAPS + TAPS // 2
+        n, f = self.n_grid, self.facet
         if np.shape(image) != (f.ny, f.nx):
             raise ImagingError(f"facet {f.index}: image {np.shape(image)} is not the facet's box "
                                f"{(f.ny, f.nx)}")
-        self._grid = np.empty(self._padded, np.float32)
-        model = np.asarray(image, np.float32) * self._correction()
+        self.use(np.empty(self.size, np.float32))
+        planes = np.empty((self.n_planes, f.ny, f.nx), np.float32)
+        self._transfer(True, np.array(image, np.float32), planes)
         y, x = ((np.arange(k) - k // 2) % n for k in (f.ny, f.nx))
-        for plane, phase in enumerate(self._w_phases()):
-            # columns with flux first: the transform of the others is nought
-            part = np.zeros((n, f.nx), np.complex64)
-            part[y] = model * phase.conj()
-            wide = np.zeros((n, n), np.complex64)
-            wide[:, x] = c2c(part, axes=(0,), forward=False, nthreads=n_threads, out=part)
-            wide = c2c(wide, axes=(1,), forward=False, nthreads=n_threads, out=wide)
-            full = self._grid[plane].view(np.complex64)
-            inner = full[half:half + n]
-            inner[:, half:half + n] = wide
-            inner[:, :half], inner[:, n + half:] = wide[:, n - half:], wide[:, :rest]
-            full[:half], full[n + half:] = inner[n - half:], inner[:rest]
+        columns = min(self.line - TAPS // 2, n // 2 + 1)
+        wide = np.zeros((f.ny, n), np.float32)
+        for k in range(self.n_planes):
+            wide[:, x] = planes[k]
+            part = np.zeros((n, columns), np.complex64)
+            part[y] = r2c(wide, axes=(1,), forward=False, nthreads=n_threads)[:, :columns]
+            part = c2c(part, axes=(0,), forward=False, nthreads=n_threads, out=part)
+            _unfold(part, bool(k % 2), self._row0, n, self._plane(k))
 
     def predict(self, uvw) -> np.ndarray:
         """Visibilities (n,) complex64 of the loaded model at uvw (n, 3) in wavelengths."""
         if self._grid is None:
             raise ImagingError("prediction: load() a model first")
-        uvw = self._samples(uvw)
+        uvw = self._checked(uvw)
         vis = np.empty(len(uvw), np.complex64)
-        _run(True, uvw, vis, np.empty(0, np.float32), *self._arguments())
+        grid_samples(True, uvw, vis, np.empty(0, np.float32), self.parameters, self.shape,
+                 tap_polynomials(self.sigma), self._grid)
         return vis
+
+
+def open_grids(grids: list[FacetGrid], buffer: np.ndarray) -> np.ndarray:
+    """Lay grids one behind the other into a float32 array of zeros; returns the array."""
+    at = 0
+    for grid in grids:
+        grid.use(buffer[at:at + grid.size])
+        at += grid.size
+    return buffer

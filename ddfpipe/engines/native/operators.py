@@ -11,6 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from ...imaging.averaging import average_to_facet, plan_averaging
+from ...imaging.facetgrid import FacetGrid, open_grids
+from ...imaging.facetpass import grid_chunk
 from ...imaging.facets import Facet, FacetSet
 from ...imaging.gridding import samples_to_facet
 from ...imaging.psf import psf_samples
@@ -21,11 +23,21 @@ from .facetmaps import FacetMaps
 from .parallel import in_threads
 from .predictor import Predictor, split_model
 
-LOSS = 0.002
+LOSS = 0.0005
 """Decorrelation that averaging may cost at a facet's corner."""
 
+PSF_LOSS = 40
+"""The same for the corner of a PSF, in units of LOSS: only side lobes lie there."""
+
+W_SHARE = 0.05
+"""Error that the treatment of w may make, in units of the loss by averaging."""
+
+GROUP, GRID_BYTES = 8, 400e6
+"""Facets that are gridded together so that visibilities are read and laid out once for all of
+them: at most, and bytes of their grids in all threads."""
+
 EPSILON = 1e-5
-"""Accuracy of gridding."""
+"""Accuracy of ducc0's gridding."""
 
 SAMPLE_BYTES = 80
 """Memory of a sample waiting for the gridder: uvw, visibility, weight, and the copy of all."""
@@ -66,6 +78,20 @@ def psf_box(facet: Facet, size: int) -> Facet:
     )
 
 
+def reach(data) -> tuple[float, float]:
+    """Largest |w| and largest |u| or |v| in wavelengths of visibilities that have any weight."""
+    w_max = uv_max = 1.0
+    for s in data.sets:
+        wave = s.cache.freq.max() / SPEED_OF_LIGHT
+        for part in s.chunks():
+            used = np.any(s.weight[part] > 0, axis=-1)
+            uvw = np.abs(s.cache.uvw[part][used])
+            if len(uvw):
+                w_max = max(w_max, float(uvw[:, 2].max() * wave))
+                uv_max = max(uv_max, float(uvw[:, :2].max() * wave))
+    return w_max, uv_max
+
+
 class SampleBuffer:
     """Averaged samples of one sub-band on their way to the gridder."""
 
@@ -102,7 +128,7 @@ class Operators:
     gains : list of GainField, one a measurement set
     maps : FacetMaps
     scratch : Scratch
-    memory : bytes that samples on their way to the gridder may take, all threads together
+    memory : bytes that open grids or waiting samples may take, all threads together
     """
 
     def __init__(self, data, facets: FacetSet, gains, maps: FacetMaps, scratch, *,
@@ -113,41 +139,95 @@ class Operators:
         self.limit = sample_limit(memory, threads, data.n_bands)
         self.norm = np.zeros((len(facets.facets), data.n_bands))
         self._residual = None
+        self._reach = None
 
     # -- data to image ---------------------------------------------------------------------------
 
     def dirty_facet(self, index: int):
         """(band, ny, nx) sum of w K* V of the current residual and (band,) sum of w|K|²."""
-        facet = self.facets.facets[index]
-        buffers = [SampleBuffer(facet, self.facets.cell, self.limit) for _ in range(self.data.n_bands)]
-        norm = np.zeros(self.data.n_bands)
-        for i, part, band, chans in self._pieces():
-            s = self.data.sets[i]
-            samples = self._average(
-                i, part, chans, facet, self._residual[i][part][..., chans],
-                s.weight[part][..., chans],
-            )
-            norm[band] += samples.sum_norm
-            buffers[band].add(samples.uvw, samples.vis, samples.weight)
-        return np.stack([b.flush() for b in buffers]), norm
+        return self._gridded([index], self._dirty_boxes(), psf=False)[0]
 
     def psf_facet(self, index: int, size: int) -> np.ndarray:
         """(band, size, size) response to a source at the facet's centre, of apparent flux one."""
-        facet = self.facets.facets[index]
-        box = psf_box(facet, size)
-        buffers = [SampleBuffer(box, self.facets.cell, self.limit) for _ in range(self.data.n_bands)]
+        return self._normalised(index, self._gridded([index], self._psf_boxes(size), psf=True)[0])
+
+    def _dirty_boxes(self) -> list[Facet]:
+        return list(self.facets.facets)
+
+    def _psf_boxes(self, size: int) -> list[Facet]:
+        return [psf_box(facet, size) for facet in self.facets.facets]
+
+    def _normalised(self, index: int, gridded) -> np.ndarray:
+        norm = np.maximum(self.norm[index], 1e-300)[:, None, None]
+        return (gridded[0] / norm).astype(np.float32)
+
+    def _grid(self, box: Facet) -> FacetGrid:
+        """The empty grid of one sub-band of a facet."""
+        if self._reach is None:
+            self._reach = reach(self.data)
+        return FacetGrid(box, self.facets.cell, *self._reach, accuracy=W_SHARE * LOSS)
+
+    def _groups(self, boxes: list[Facet]) -> list[list[int]]:
+        """Facets that are gridded together: as many as the memory holds, and GROUP at most."""
+        room, n = min(self.memory, GRID_BYTES) / self.threads, len(boxes)
+        sizes = [4 * self.data.n_bands * self._grid(box).size for box in boxes]
+        most = max(1, min(GROUP, -(-n // self.threads)))
+        groups, used = [], 0
+        for index, size in enumerate(sizes):
+            if not groups or used + size > room or len(groups[-1]) == most:
+                groups.append([])
+                used = 0
+            groups[-1].append(index)
+            used += size
+        return groups
+
+    def _gridded(self, indices: list[int], boxes: list[Facet], psf: bool) -> list[tuple]:
+        """(image (band, ny, nx), sum of w|K|² (band,)) of each facet."""
+        first = self._grid(boxes[indices[0]])
+        if 4 * self.data.n_bands * first.size > self.memory / self.threads:
+            return [self._sampled(index, boxes[index], psf) for index in indices]
+        n_bands = self.data.n_bands
+        grids = [[self._grid(boxes[index]) for index in indices] for _ in range(n_bands)]
+        size = sum(grid.size for grid in grids[0])
+        buffers = [open_grids(group, np.zeros(size, np.float32)) for group in grids]
+        norm = np.zeros((n_bands, len(indices)))
+        for i, part, band, chans in self._pieces():
+            s, cache = self.data.sets[i], self.data.sets[i].cache
+            norm[band] += grid_chunk(
+                grids=grids[band], buffer=buffers[band], uvw=np.asarray(cache.uvw[part]),
+                vis=None if psf else self._residual[i][part][..., chans],
+                weight=s.weight[part][..., chans], freq=cache.freq[chans],
+                chan_width=float(cache.chan_width.mean()), interval=cache.interval,
+                times=cache.time[part], dec0=cache.phase_centre[1],
+                dec=PSF_LOSS * LOSS if psf else LOSS, smear=psf and self.decorrelation,
+                gains=[self.gains[i].stations(index, part, chans) for index in indices],
+            )
+        return [
+            (np.stack([grids[band][k].image() for band in range(n_bands)]), norm[:, k])
+            for k in range(len(indices))
+        ]
+
+    def _sampled(self, index: int, box: Facet, psf: bool) -> tuple[np.ndarray, np.ndarray]:
+        """As `_gridded`, of one facet whose grids the memory does not hold: ducc0 grids it."""
+        facet, n_bands = self.facets.facets[index], self.data.n_bands
+        buffers = [SampleBuffer(box, self.facets.cell, self.limit) for _ in range(n_bands)]
+        norm = np.zeros(n_bands)
         for i, part, band, chans in self._pieces():
             s = self.data.sets[i]
             weight = s.weight[part][..., chans]
-            if self.decorrelation:
+            if psf and self.decorrelation:
                 weight = weight * self._centre_smearing(s.cache, part, chans, facet)
-            samples = self._average(
-                i, part, chans, facet, np.zeros(weight.shape, np.complex64), weight
-            )
-            vis = psf_samples(samples.uvw, facet.l0, facet.m0)
-            buffers[band].add(samples.uvw, vis, samples.norm)
-        norm = np.maximum(self.norm[index], 1e-300)[:, None, None]
-        return (np.stack([b.flush() for b in buffers]) / norm).astype(np.float32)
+            vis = np.zeros(weight.shape, np.complex64) if psf \
+                else self._residual[i][part][..., chans]
+            samples = self._average(i, part, chans, facet, vis, weight)
+            norm[band] += samples.sum_norm
+            if psf:
+                buffers[band].add(
+                    samples.uvw, psf_samples(samples.uvw, facet.l0, facet.m0), samples.norm
+                )
+            else:
+                buffers[band].add(samples.uvw, samples.vis, samples.weight)
+        return np.stack([b.flush() for b in buffers]), norm
 
     def _pieces(self):
         """(measurement set, slice of time, band, channels of that band) of all the data."""
@@ -187,24 +267,30 @@ class Operators:
         """
         npix, total = self.facets.npix, self.data.band_weight
         image = np.zeros((self.data.n_bands, npix, npix), np.float32)
-        results = in_threads(
-            self.dirty_facet, range(len(self.facets.facets)), threads=self.threads,
-            monitor=self.monitor, what="gridding",
-        )
-        for facet, (dirty, norm) in zip(self.facets.facets, results):
-            self.norm[facet.index] = norm
+        for index, (dirty, norm) in self._each(self._dirty_boxes(), False, "gridding"):
+            self.norm[index] = norm
             scale = np.sqrt(norm * total)
             scale = np.where(scale > 0, 1 / np.maximum(scale, 1e-300), 0)
-            facet.paste((dirty * scale[:, None, None]).astype(np.float32), image)
+            dirty *= scale[:, None, None].astype(np.float32)
+            self.facets.facets[index].paste(dirty, image)
         return image
 
     def psfs(self, size: int) -> np.ndarray:
         """(facet, band, size, size) float32; `adjoint` must have run."""
+        out = np.empty((len(self.facets.facets), self.data.n_bands, size, size), np.float32)
+        for index, gridded in self._each(self._psf_boxes(size), True, "PSFs"):
+            out[index] = self._normalised(index, gridded)
+        return out
+
+    def _each(self, boxes: list[Facet], psf: bool, what: str):
+        """Yield (index, what `_gridded` makes of it) of every facet, in order."""
+        groups = self._groups(boxes)
         results = in_threads(
-            lambda index: self.psf_facet(index, size), range(len(self.facets.facets)),
-            threads=self.threads, monitor=self.monitor, what="PSFs",
+            lambda group: self._gridded(group, boxes, psf), groups, threads=self.threads,
+            monitor=self.monitor, what=what,
         )
-        return np.stack(list(results))
+        for group, gridded in zip(groups, results):
+            yield from zip(group, gridded)
 
     # -- model to data ---------------------------------------------------------------------------
 
