@@ -150,11 +150,10 @@ def _read_log(path: Path, ours: bool) -> Span | None:
     name = parse_log_name(path) or path.name
     program = _PROGRAM.match(name)
     kind = KINDS[program[1]] if program else "stage" if ours else "other"
-    if ours:
-        whole = name == "preflight" or re.search(rb": done in [\d.]+ s", tail)
-        outcome = "done" if whole else "ended early"
+    if re.search(rb": done in [\d.]+ s", tail) or ours and name == "preflight":
+        outcome = "done"
     else:
-        outcome = "unknown"
+        outcome = "ended early" if ours else "unknown"
     start, end = min(times), max(times)
     return Span(name, part_of(name), kind, start, end, end - start, outcome)
 
