@@ -20,7 +20,6 @@ CATALOGS = "DDF_PIPELINE_CATALOGS"
 Finding = tuple[tuple[str, ...], str]
 """Options as "section.name", and what is wrong with them."""
 
-AVAILABLE_ENGINES = ("native", "wsclean")
 VERY_LOW_UV_KM = 1.6
 """Outer uv cut of images at very low resolution."""
 
@@ -101,7 +100,7 @@ def _offsets(cfg: Config) -> Iterator[Finding]:
 
 def contradictions(cfg: Config) -> Iterator[Finding]:
     """Options that do not go together."""
-    for check in (_data, _engine, _final_beam, _uv_ranges, _low_resolution, _bands,
+    for check in (_data, _final_beam, _uv_ranges, _low_resolution, _bands,
                   _bootstrap_lists, _sky_models, _wide_field, _offsets):
         yield from check(cfg)
 
@@ -172,15 +171,6 @@ def _data(cfg: Config) -> Iterator[Finding]:
         yield ("control.remove_columns", "data.full_mslist"), (
             "columns are removed from the measurement sets of full_mslist, which is not given"
         )
-
-
-def _engine(cfg: Config) -> Iterator[Finding]:
-    for name in ("engine", "image_engine", "solve_engine"):
-        engine = getattr(cfg.machine, name)
-        if engine is not None and engine not in AVAILABLE_ENGINES:
-            yield (f"machine.{name}",), (
-                f"the engine {engine} is not available in this version; use native"
-            )
 
 
 def _final_beam(cfg: Config) -> Iterator[Finding]:

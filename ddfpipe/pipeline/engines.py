@@ -12,7 +12,7 @@ from ddfpipe.errors import ConfigError
 if TYPE_CHECKING:
     from ddfpipe.data.mschecks import Problem
 
-NATIVE, WSCLEAN, DDFACET = "native", "wsclean", "ddfacet"
+NATIVE, DDFACET = "native", "ddfacet"
 COPY_COLUMNS = 4
 """Columns of visibilities in a working copy: data, model, residual, and a solve's output."""
 
@@ -26,7 +26,7 @@ def engine_of(config: Any, job: Any) -> str:
     """Name of the engine that carries a job out."""
     image, solve = engine_names(config.machine)
     wanted = image if isinstance(job, ImageJob) else solve if isinstance(job, SolveJob) else NATIVE
-    return NATIVE if wanted == WSCLEAN and is_ours(job) else wanted
+    return NATIVE if is_ours(job) else wanted
 
 
 def _external(config_machine: Any) -> list[str]:
@@ -99,10 +99,6 @@ def problems(config: Any, decisions: list[Any]) -> tuple[list[Problem], list[str
             missing = [Problem("tool", str(error))]
         theirs = [job for job in jobs if engine_of(config, job) == name]
         told = _refusals(name, theirs, config.image.beam_model, tools)
-        alone = engine_names(config.machine) == (name, name) and name != WSCLEAN
-        if alone and config.spectra.do_dynspec:
-            told.append(f"[spectra] do_dynspec is not done by the engine {name}: switch it off, or "
-                        "use [machine] engine = native")
         found += [Problem("engine", text) for text in dict.fromkeys(told)] + missing
         notes += [f"{program} {tool.text()}" for program, tool in (tools or {}).items()]
     return found, notes

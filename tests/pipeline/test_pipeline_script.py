@@ -62,9 +62,9 @@ def test_bad_data_are_refused_before_anything_is_computed(folder):
     assert "L1_b.ms" in (folder / "logs/preflight.log").read_text()
 
 
-def test_what_this_version_cannot_do_is_refused(folder):
-    code, _, err = call(folder, "my.cfg", "--machine-engine=ddfacet")
-    assert code == 1 and "[machine] engine" in err and "not available" in err
+def test_an_engine_that_does_not_exist_is_refused(folder):
+    code, _, err = call(folder, "my.cfg", "--machine-engine=ddfacets")
+    assert code == 1 and "[machine] engine" in err and "did you mean ddfacet" in err
 
 
 def test_the_script_answers_at_once(folder):

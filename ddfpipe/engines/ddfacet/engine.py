@@ -10,6 +10,7 @@ from ..base import (
     SpectraJob,
 )
 from ..external.copies import clear_copies
+from ..external.ours import is_ours
 from ..external.runner import Call
 from ..external.tools import Tool
 from .imager import DDFacetImager
@@ -47,11 +48,15 @@ class DDFacetEngine:
 
     def image(self, job: ImageJob, monitor) -> ImageResult:
         """Make an image and its products.  Raises ImagingError, DataError, StageFailed."""
+        if is_ours(job):
+            return self.native.image(job, monitor)
         self.leftovers.sweep()
         return DDFacetImager(self, job, monitor).run()
 
     def solve(self, job: SolveJob, monitor) -> SolveResult:
         """Find gains of every measurement set of a job.  Raises SolveError, StageFailed."""
+        if is_ours(job):
+            return self.native.solve(job, monitor)
         self.leftovers.sweep()
         return KillMSSolve(self, job, monitor).run()
 
@@ -84,8 +89,8 @@ class DDFacetEngine:
         return self.native.archive(job, monitor)
 
     def spectra(self, job: SpectraJob, monitor) -> Path:
-        """Dynamic spectra are our own engine's."""
-        raise ConfigError(SPECTRA)
+        """Dynamic spectra of residuals."""
+        return self.native.spectra(job, monitor)
 
     def clear_cache(self, ms) -> None:
         """Forget what is cached of some measurement sets, and every cached image."""
@@ -93,8 +98,6 @@ class DDFacetEngine:
         self.native.clear_cache(ms)
 
 
-SPECTRA = ("[spectra] do_dynspec is not done by the engine ddfacet: switch it off, or use "
-           "[machine] engine = native")
 BEAM = ("the engine ddfacet has no beam here: the LOFAR beam of DDFacet and killMS needs the "
         "Python module lofar.stationresponse in their environments, which no package index offers: "
         "set [image] beam_model = none if the data need none, or use [machine] engine = native")
@@ -107,6 +110,8 @@ def refusals(job, beam_model: str, tools: dict[str, Tool] | None) -> list[str]:
 
     tools : None where they are not known (they are missing, which is told elsewhere)
     """
+    if is_ours(job):
+        return []
     found = []
     if isinstance(job, (ImageJob, SolveJob)) and beam_model != "none":
         able = tools is not None and all("lofarbeam" in tool.abilities for tool in tools.values())
@@ -115,24 +120,8 @@ def refusals(job, beam_model: str, tools: dict[str, Tool] | None) -> list[str]:
         elif beam_model not in BEAM_KINDS:
             found.append(f"DDFacet and killMS apply the array factor alone: set [image] beam_model "
                          f"= array_factor instead of {beam_model}")
-    if isinstance(job, ImageJob):
-        found += _against_image(job)
-    if isinstance(job, SolveJob) and job.kind == "phase":
-        found.append("the engine ddfacet has no phase calibration against a list of components: "
-                     "switch [control] redo_DI off, or use [machine] solve_engine = native")
-    return found
-
-
-def _against_image(job: ImageJob) -> list[str]:
-    found = []
-    if job.stokes != "I":
-        found.append("the engine ddfacet makes images of Stokes I alone here: switch [control] "
-                     "polcubes and stokesv off, or use [machine] image_engine = native")
-    if job.cubes:
-        found.append("the engine ddfacet writes no cubes over frequency here: switch [control] "
-                     "bootstrap, msss_mode and polcubes off, or use [machine] image_engine = "
-                     "native")
-    if job.major_cycles and job.auto_mask_sigma is None and job.external_mask is None:
+    if isinstance(job, ImageJob) and job.major_cycles and job.auto_mask_sigma is None \
+            and job.external_mask is None:
         found.append("DDFacet's deconvolution needs a mask: set a threshold in [masking] "
                      "thresholds")
     return found

@@ -6,7 +6,7 @@ from ..base import ImageJob, SolveJob
 
 
 def is_ours(job) -> bool:
-    """Whether a job of a run with WSClean and DP3 is left to our own engine.
+    """Whether a job of a run with programs of others is left to our own engine.
 
     These are images that are not cleaned in Stokes I alone (cubes over frequency; Q, U and V), and
     phases against a list of components seen through the beam.  Gains, models and masks have one

@@ -261,10 +261,7 @@ ABLE = {"ddfacet": tools.Tool("ddfacet", Path("DDF.py"), "1", frozenset({"lofarb
     (IMAGE, "auto", None, "beam_model = none"),
     (IMAGE, "LOFAR", {"ddfacet": tools.Tool("ddfacet", Path("DDF.py"), "1")}, "stationresponse"),
     (IMAGE, "full", ABLE, "array factor alone"),
-    (replace(IMAGE, stokes="QU"), "none", None, "Stokes I alone"),
-    (replace(IMAGE, cubes=("dirty",)), "none", None, "no cubes"),
     (replace(IMAGE, auto_mask_sigma=None), "none", None, "needs a mask"),
-    (SolveJob("x", VIS, "phase", "m.txt"), "none", None, "switch [control] redo_DI off"),
 ])
 def test_what_cannot_be_done_is_refused_with_a_remedy(job, beam, able, text):
     found = refusals(job, beam, able)
@@ -275,6 +272,8 @@ def test_what_cannot_be_done_is_refused_with_a_remedy(job, beam, able, text):
     (IMAGE, "none", None), (IMAGE, "LOFAR", ABLE), (replace(IMAGE, external_mask=Path("m")),
                                                     "none", None),
     (SolveJob("x", VIS, "DD", "m", robust=-0.5, pre_apply=("a",), evolve_from="b"), "none", None),
+    # what our own engine does
+    (replace(IMAGE, stokes="QU"), "auto", None), (SolveJob("x", VIS, "phase", "m"), "auto", None),
 ])
 def test_what_can_be_done_is_not(job, beam, able):
     assert refusals(job, beam, able) == []
@@ -285,6 +284,7 @@ def test_stages_of_a_mixed_run_belong_to_their_engines():
     config = SimpleNamespace(machine=machine)
     assert engine_of(config, IMAGE) == "wsclean"
     assert engine_of(config, SolveJob("x", VIS, "DD", "m")) == "ddfacet"
+    assert engine_of(config, SolveJob("x", VIS, "phase", "m")) == "native"
 
 
 # ---------------------------------------------------------------------- programs, shared memory
