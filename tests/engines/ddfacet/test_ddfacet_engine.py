@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation
 from engine_fields import (
     Listener, fit_source, make_field, make_job, product, sources_at, write_directions,
 )
+from scipy.ndimage import binary_dilation
 
 from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data import solutions
@@ -17,20 +17,30 @@ from ddfpipe.data.images import SkyGrid
 from ddfpipe.data.model import PixelModel, load_model, save_model
 from ddfpipe.data.viscache import open_cache
 from ddfpipe.engines.base import GainChoice, SolveJob, VisSelection
+from ddfpipe.engines.ddfacet.shm import FOLDER
+from ddfpipe.errors import StageFailed
 from ddfpipe.units import ARCSEC
+
+pytestmark = pytest.mark.slow  # a minute or two each on an idle machine
 
 NPIX, CELL = 320, 24.0
 OFFSETS = [(0.02, 0.02), (0.7, 0.6), (-0.8, -0.5)]
 FLUXES = [1.0, 3.0, 2.0]
+MIXED = 15
+"""Pixels from an edge within which DDFacet mixes facets."""
+
+
+def make(folder, **changes):
+    sources = sources_at(OFFSETS, FLUXES)
+    made = make_field(folder, sources, smearing=False, observation=dict(
+        core_fields=24, remote_stations=0, blocks=8, slots=3, n_ms=2, channels=2), **changes)
+    return made, sources
 
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
-    """Three sources, core stations, no errors: (Simulation, sources)."""
-    sources = sources_at(OFFSETS, FLUXES)
-    made = make_field(tmp_path_factory.mktemp("ddfacet"), sources, smearing=False, observation=dict(
-        core_fields=24, remote_stations=0, blocks=8, slots=3, n_ms=2, channels=2))
-    return made, sources
+    """Three sources, core stations, a little noise, without which killMS fails."""
+    return make(tmp_path_factory.mktemp("ddfacet"), noise={"sample_jy": 0.02, "flag_random": 0.0})
 
 
 def give_gains(engine, field, name: str) -> None:
@@ -38,10 +48,8 @@ def give_gains(engine, field, name: str) -> None:
     simulation, sources = field
     for ms in simulation.ms:
         cache = open_cache(ms, "DATA", engine.native.cache_dir)
-        n = cache.n_ant
-        size = np.array([1.0, 0.6, 1.5])
-        phase = np.outer(np.linspace(-2, 2, n), [0, 1, -1])
-        gains = (size * np.exp(1j * phase))[None, None, :, :, None]
+        phase = np.outer(np.linspace(-2, 2, cache.n_ant), [0, 1, -1])
+        gains = (np.array([1.0, 0.6, 1.5]) * np.exp(1j * phase))[None, None, :, :, None]
         edges = np.array([[cache.time[0] - 5, cache.time[-1] + 5]])
         freq = np.array([[cache.freq[0] - 1e5, cache.freq[-1] + 1e5]])
         table = GainTable(edges, freq, gains, cache.ant_names,
@@ -54,77 +62,86 @@ def true_model(engine, field, name: str = "truth") -> str:
     cache = open_cache(simulation.ms[0], "DATA", engine.native.cache_dir)
     grid = SkyGrid(*cache.phase_centre, NPIX, NPIX, CELL * ARCSEC)
     y, x = (np.ravel(v) for v in grid.pixel_of([s.ra for s in sources], [s.dec for s in sources]))
-    model = PixelModel.from_points(grid, [144e6], y, x, [FLUXES])
+    model = PixelModel.from_points(grid, [144e6], np.rint(y), np.rint(x), [FLUXES])
     save_model(engine.native.workdir / f"{name}.model.npz", model)
     return name
 
 
+def left_behind() -> set[str]:
+    return {path.name for path in FOLDER.iterdir() if path.name.startswith("ddf.")}
+
+
 def test_an_image_has_the_products_and_fluxes_of_our_own(engine, field):
     simulation, sources = field
-    job = make_job("img", simulation, NPIX, CELL, robust=0.0, decorrelation=False, major_cycles=1)
-    result = engine.image(job, Listener())
+    settings = dict(robust=0.0, decorrelation=False, major_cycles=1)
+    result = engine.image(make_job("img", simulation, NPIX, CELL, **settings), Listener())
     home = engine.native.workdir
-    engine.native.image(make_job("own", simulation, NPIX, CELL, robust=0.0, decorrelation=False,
-                                 major_cycles=1), Listener())
+    engine.native.image(make_job("own", simulation, NPIX, CELL, **settings), Listener())
     names = {path.name.replace("own", "img") for path in home.glob("own.*")}
     assert names == {path.name for path in home.glob("img.*")}
     assert {path.name for path in result.products} <= names
     app, true = (product(home, "img", kind) for kind in ("app_restored", "int_restored"))
     assert np.array_equal(app.plane(), true.plane())
+    assert app.grid.same(product(home, "own", "app_restored").grid)
     fluxes = np.array([fit_source(app, s.ra, s.dec).flux for s in sources])
     assert np.abs(fluxes / FLUXES - 1).max() < 0.02
     assert app.beam[:2] == pytest.approx(product(home, "own", "app_restored").beam[:2], rel=0.06)
     assert load_model(home / "img.model.npz").total_flux.mean() == pytest.approx(6.0, rel=0.03)
     assert not list(engine.native.cache_dir.glob("ddfpipe.scratch*"))
+    assert not list((engine.native.cache_dir / "ddfpipe.shm").iterdir())
 
 
 def test_gains_reach_the_right_facets_with_the_right_flux_scale(engine, field):
-    """Data through gains, imaged through them: true fluxes, and apparent ones of |g|² S."""
+    """Data without gains, imaged through some: what is left is as with our own engine."""
     simulation, sources = field
     write_directions(engine.native.workdir, sources)
     give_gains(engine, field, "g")
-    gains, clusters = GainChoice(("g",), "AP"), Path("directions.npy")
-    model = true_model(engine, field)
-    job = make_job("img", simulation, NPIX, CELL, robust=None, decorrelation=False, gains=gains,
-                   clusters=clusters, major_cycles=0, start_model=model)
-    engine.image(job, Listener())
-    # what is left of the data (without gains) is their difference from the model through gains
-    residual = product(engine.native.workdir, "img", "app_residual").plane()
-    native = make_job("own", simulation, NPIX, CELL, robust=None, decorrelation=False, gains=gains,
-                      clusters=clusters, major_cycles=0, start_model=model)
-    engine.native.image(native, Listener())
-    own = product(engine.native.workdir, "own", "app_residual").plane()
-    assert np.abs(own).max() > 0.5
-    # which facet owns a pixel on an edge is a matter of taste; WSClean leaves some at the rim empty
-    outlines = np.abs(np.gradient(product(engine.native.workdir, "own", "norm").plane())).sum(0) > 0
-    inside = ~binary_dilation(outlines, iterations=2)
-    inside[[0, 1, 2, -3, -2, -1]] = inside[:, [0, 1, 2, -3, -2, -1]] = False
-    assert inside.mean() > 0.9
-    assert np.abs(residual - own)[inside].max() < 0.01 * np.abs(own).max()
-    norm = product(engine.native.workdir, "img", "norm")
+    settings = dict(
+        robust=None, decorrelation=False, gains=GainChoice(("g",), "AP"), major_cycles=0,
+        clusters=Path("directions.npy"), start_model=true_model(engine, field))
+    engine.image(make_job("img", simulation, NPIX, CELL, **settings), Listener())
+    engine.native.image(make_job("own", simulation, NPIX, CELL, **settings), Listener())
+    home = engine.native.workdir
+    residual, own = (product(home, name, "app_residual").plane() for name in ("img", "own"))
+    norm = product(home, "img", "norm")
+    outlines = np.abs(np.gradient(product(home, "own", "norm").plane())).sum(0) > 0
+    inside = ~binary_dilation(outlines, iterations=MIXED)
+    assert inside.mean() > 0.75 and np.abs(own).max() > 0.5
+    assert np.abs(residual - own)[inside].max() < 0.015 * np.abs(own).max()
     seen = [norm.plane()[tuple(np.rint(np.ravel(norm.grid.pixel_of(s.ra, s.dec))).astype(int))]
             for s in sources]
     assert seen == pytest.approx([1.0, 0.36, 2.25], rel=0.01)
 
 
-def test_solves_find_the_gains_that_are_in_the_data(engine, field):
-    """Perfect data: gains of one, towards directions and as full Jones matrices; also kept."""
+@pytest.mark.parametrize("kind, amplitude, phase", [("DD", 0.03, 0.06), ("DI", 0.02, 0.04)])
+def test_solves_find_the_gains_that_are_in_the_data(engine, field, kind, amplitude, phase):
+    """Gains of one, towards directions and as full Jones matrices; a finished solve is kept."""
     simulation, sources = field
     write_directions(engine.native.workdir, sources)
-    model = true_model(engine, field)
-    vis = VisSelection(tuple(simulation.ms), "DATA")
-    for name, kind, bound in (("dd", "DD", 0.02), ("di", "DI", 0.02)):
-        job = SolveJob(name, vis, kind, model, clusters=Path("directions.npy"), dt_min=0.5,
-                       n_chan_sols=1, decorrelation=False)
-        result = engine.solve(job, Listener())
-        assert all(path.exists() for path in result.products)
-        assert result.details["residual_share"] < 0.02
-        table = solutions.load_solution(engine.native.solsdir, simulation.ms[0], name)
-        corr = 0 if kind == "DD" else [0, 3]
-        assert np.abs(np.abs(table.gains[..., corr]) - 1).max() < bound
-        relative = table.gains[..., 0] * np.conj(table.gains[:, :, :1, :, 0])
-        assert np.abs(np.angle(relative)).max() < 2 * bound
-        assert table.gains.shape[0] == 8  # one interval a block of slots, none over a gap
-        before = [path.stat().st_mtime_ns for path in result.products]
-        assert engine.solve(job, Listener()).details == result.details
-        assert before == [path.stat().st_mtime_ns for path in result.products]
+    job = SolveJob(
+        "s", VisSelection(tuple(simulation.ms[:1]), "DATA"), kind, true_model(engine, field),
+        clusters=Path("directions.npy"), dt_min=0.5, n_chan_sols=1, decorrelation=False)
+    result = engine.solve(job, Listener())
+    table = solutions.load_solution(engine.native.solsdir, simulation.ms[0], "s")
+    assert np.abs(np.abs(table.gains[..., [0, -1]]) - 1).max() < amplitude
+    relative = table.gains[..., 0] * np.conj(table.gains[:, :, :1, :, 0])
+    assert np.abs(np.angle(relative)).max() < phase
+    assert table.gains.shape[0] >= 8  # an interval a block of slots at least, none without data
+    weights = next(path for path in result.products if path.name.endswith("weights.npz"))
+    factor = np.load(weights)["factor"]
+    assert (factor > 0).all() and factor.std() < factor.mean()
+    before = [path.stat().st_mtime_ns for path in result.products]
+    assert engine.solve(job, Listener()).details == result.details
+    assert before == [path.stat().st_mtime_ns for path in result.products]
+
+
+def test_a_program_that_fails_is_told_and_leaves_nothing(engine, field, monkeypatch):
+    """DDFacet with an option that it does not know."""
+    simulation, _ = field
+    before, call = left_behind(), engine.call
+    monkeypatch.setattr(engine, "call", lambda words, *args, **more: call(
+        [*words, "--Image-NoSuchOption=1"], *args, **more))
+    with pytest.raises(StageFailed, match="NoSuchOption"):
+        engine.image(make_job("img", simulation, NPIX, CELL, robust=0.0), Listener())
+    assert left_behind() <= before
+    assert not list(engine.native.cache_dir.glob("ddfpipe.scratch*"))
