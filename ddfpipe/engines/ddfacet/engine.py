@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import ConfigError
+from ...errors import ConfigError, ResourceError
 from ..base import (
     ClusterJob, ColumnsJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob, SolveResult,
     SpectraJob,
@@ -13,8 +13,9 @@ from ..external.copies import clear_copies
 from ..external.ours import is_ours
 from ..external.runner import Call
 from ..external.tools import Tool
+from .commands import fast_size
 from .imager import DDFacetImager
-from .shm import Leftovers
+from .shm import Leftovers, require_shared_memory
 from .solver import KillMSSolve
 from .tools import ddf_environment
 
@@ -101,8 +102,16 @@ class DDFacetEngine:
 BEAM = ("the engine ddfacet has no beam here: the LOFAR beam of DDFacet and killMS needs the "
         "Python module lofar.stationresponse in their environments, which no package index offers: "
         "set [image] beam_model = none if the data need none, or use [machine] engine = native")
+BAND_IMAGES, MEAN_IMAGES = 6, 4
+"""Images that DDFacet holds in shared memory at once, for a band and besides."""
+
 BEAM_KINDS = ("auto", "LOFAR", "array_factor", "none")
 """Beams that DDFacet has in common with us: its array factor alone."""
+
+
+def shared_bytes(job: ImageJob) -> int:
+    """Shared memory that DDFacet's images of a job take: of every band image, grids, PSF, norm."""
+    return 4 * fast_size(job.npix) ** 2 * (BAND_IMAGES * job.n_bands + MEAN_IMAGES)
 
 
 def refusals(job, beam_model: str, tools: dict[str, Tool] | None) -> list[str]:
@@ -120,6 +129,11 @@ def refusals(job, beam_model: str, tools: dict[str, Tool] | None) -> list[str]:
         elif beam_model not in BEAM_KINDS:
             found.append(f"DDFacet and killMS apply the array factor alone: set [image] beam_model "
                          f"= array_factor instead of {beam_model}")
+    if isinstance(job, ImageJob):
+        try:
+            require_shared_memory(shared_bytes(job))
+        except ResourceError as error:
+            found.append(str(error))
     if isinstance(job, ImageJob) and job.major_cycles and job.auto_mask_sigma is None \
             and job.external_mask is None:
         found.append("DDFacet's deconvolution needs a mask: set a threshold in [masking] "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from engine_fields import make_engine, make_field, sources_at
 
 from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.dicomodel import read_dicomodel
@@ -22,7 +24,8 @@ from ddfpipe.data.model import PixelModel
 from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
 from ddfpipe.engines.ddfacet import commands as c
 from ddfpipe.engines.ddfacet import inputs, outputs, shm, tools
-from ddfpipe.engines.ddfacet.engine import refusals
+from ddfpipe.engines.ddfacet.engine import DDFacetEngine, refusals
+from ddfpipe.engines.ddfacet.preview import preview
 from ddfpipe.engines.ddfacet.solver import interval_weights, match_table, model_options
 from ddfpipe.errors import ConfigError, ImagingError, ResourceError, SolveError
 from ddfpipe.pipeline.engines import engine_of
@@ -336,3 +339,31 @@ def test_too_little_shared_memory_is_refused(tmp_path):
         shm.require_shared_memory(1 << 60, tmp_path)
     with pytest.raises(ResourceError, match="there is no"):
         shm.require_shared_memory(1, tmp_path / "none")
+
+
+# ---------------------------------------------------------------------- told before a run
+
+
+def test_a_dry_run_tells_the_commands_and_touches_nothing(tmp_path):
+    simulation = make_field(tmp_path / "data", sources_at([(0.0, 0.0)], [1.0]), observation=dict(
+        core_fields=3, remote_stations=0, blocks=1, slots=2))
+    native = make_engine(tmp_path / "work")
+    told = {name: tools.Tool(name, tmp_path / program, "1")
+            for name, program in (("ddfacet", "DDF.py"), ("killms", "kMS.py"))}
+    engine, vis = DDFacetEngine(native, told), VisSelection(tuple(simulation.ms), "DATA")
+    [image] = preview(engine, ImageJob("x", vis, 512, 6.0, -0.5, None, 2, 0.01, start_model="y",
+                                       clusters=Path("n.npy")))
+    found = options(shlex.split(image))
+    assert found["Image-NPix"] == "525" and found["Freq-NBand"] == "2"
+    assert found["CF-wmax"] == "<largest w of the data>" and found["Image-Cell"] == "6"
+    assert found["Predict-InitDicoModel"].endswith("ddfpipe.scratch.x/start.DicoModel")
+    assert found["Facets-CatNodes"] == str(native.workdir / "n.npy")
+    dd = preview(engine, SolveJob("s", vis, "DD", "m", clusters=Path("n.npy"), dt_min=1.0))
+    assert [shlex.split(line)[0].rsplit("/", 1)[1] for line in dd] == ["kMS.py", "ClipCal.py"] * 2
+    assert options(shlex.split(dd[0]))["DicoModel"].endswith("ddfpipe.scratch.s/model.DicoModel")
+    assert options(shlex.split(dd[0]))["MSName"] == options(shlex.split(dd[1]))["MSName"]
+    di = preview(engine, SolveJob("s", vis, "DI", "m", update_weights=False))
+    assert len(di) == 3 and "--Output-Mode=Predict" in di[0]
+    assert options(shlex.split(di[1]))["dt"] == "<from signal and noise>"
+    assert preview(engine, replace(IMAGE, stokes="QU")) == []
+    assert not list(native.workdir.iterdir())
