@@ -162,7 +162,7 @@ def _build(ms: Path, column: str, final: Path, drop_international: bool, monitor
 def require_column(info: MSInfo, column: str) -> None:
     """Raise DataError, naming the columns there are, when `info` has no data column `column`."""
     if column not in info.data_columns:
-        raise DataError(f"{info.path}: has no data column {column}; set colname to one it has "
+        raise DataError(f"{info.path}: has no data column {column}; choose one that it has "
                         f"({', '.join(info.data_columns) or 'it has none'})")
 
 
