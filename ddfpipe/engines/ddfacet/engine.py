@@ -31,7 +31,11 @@ class DDFacetEngine:
 
     def __init__(self, native, tools: dict[str, Tool]):
         self.native, self.tools = native, tools
-        self.leftovers = Leftovers(native.cache_dir / "ddfpipe.shm")
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """What the programs of this working directory leave in shared memory."""
+        return Leftovers(self.native.cache_dir / "ddfpipe.shm")
 
     def call(self, words: list[str], folder: Path, products: tuple[Path, ...] = (), **more) -> Call:
         """One run of a program in its environment, which leaves nothing in shared memory."""
