@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddfpipe.engines.base import ImageJob, SolveJob
 from ddfpipe.engines.external.ours import is_ours
-from ddfpipe.errors import ConfigError
+from ddfpipe.errors import ConfigError, DdfpipeError
 
 if TYPE_CHECKING:
     from ddfpipe.data.mschecks import Problem
@@ -102,6 +102,35 @@ def problems(config: Any, decisions: list[Any]) -> tuple[list[Problem], list[str
         found += [Problem("engine", text) for text in dict.fromkeys(told)] + missing
         notes += [f"{program} {tool.text()}" for program, tool in (tools or {}).items()]
     return found, notes
+
+
+def commands(config: Any, native: Any, decisions: list[Any]) -> list[str]:
+    """The command lines of other programs in the stages still to do, each under its stage's name.
+
+    native: NativeEngine.  What cannot be told yet, for want of programs or measurement sets, is
+    said in place of them.
+    """
+    lines: list[str] = []
+    try:
+        engines = {name: _engine_class(name)(native, _tools(config.machine, name))
+                   for name in _external(config.machine)}
+        for stage in (d.stage for d in decisions if not d.done):
+            name = engine_of(config, stage.job)
+            if name in engines and isinstance(stage.job, (ImageJob, SolveJob)):
+                lines += ["", f"# {stage.name}", *_preview(name)(engines[name], stage.job)]
+    except DdfpipeError as error:
+        lines += ["", f"commands cannot be told: {error}"]
+    return lines
+
+
+def _preview(name: str) -> Any:
+    if name == DDFACET:
+        from ddfpipe.engines.ddfacet.preview import preview
+
+        return preview
+    from ddfpipe.engines.wsclean.preview import preview as wsclean_preview
+
+    return wsclean_preview
 
 
 def disk_of_copies(config: Any, infos: dict[Path, Any]) -> int:

@@ -83,7 +83,11 @@ def execute(command: str, words: Sequence[str], stop: StopFlag | None = None) ->
         print(show_status(open_field(config, Path.cwd(), need_lists=False)))
         return 0
     if command == "plan" or config.control.dryrun:
-        print(show_plan(open_field(config, Path.cwd(), need_lists=command == "run")))
+        field = open_field(config, Path.cwd(), need_lists=command == "run")
+        print(show_plan(field))
+        if command == "run":
+            for line in show_commands(field):
+                print(line)
         return 0
     run(open_field(config, Path.cwd()), stop or StopFlag())
     return 0
@@ -135,6 +139,13 @@ def show_plan(field: Field) -> str:
     recipe = field.recipe
     end, _ = check_points(recipe, field.config.control)
     return plan_text(decide(field, recipe), recipe, end)
+
+
+def show_commands(field: Field) -> list[str]:
+    """The commands of other programs that would be run.  Touches nothing."""
+    if engines.engine_names(field.config.machine) == (engines.NATIVE, engines.NATIVE):
+        return []
+    return engines.commands(field.config, native_engine(field), decide(field, field.recipe))
 
 
 def show_status(field: Field) -> str:
@@ -267,19 +278,23 @@ def bytes_of_images(decisions: list[Decision]) -> int:
     )
 
 
-def configured_engine(field: Field) -> Any:
-    """The engine that the configuration names."""
+def native_engine(field: Field) -> Any:
+    """Our own engine with the settings of a field."""
     from ddfpipe.engines.native import NativeEngine
 
     machine = field.config.machine
-    native = NativeEngine(
+    return NativeEngine(
         workdir=field.workdir, cache_dir=field.cache_dir, solsdir=field.solsdir,
         threads=machine.NCPU_DDF, solve_threads=machine.NCPU_killms,
         memory_limit=memory_limit(field.config),
         beam_model=field.config.image.beam_model,
         drop_international=field.config.data.drop_international,
     )
-    return engines.choose(machine, native)
+
+
+def configured_engine(field: Field) -> Any:
+    """The engine that the configuration names."""
+    return engines.choose(field.config.machine, native_engine(field))
 
 
 def _run_stages(field: Field, recipe: Recipe, decisions: list[Decision], end: str | None,

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 from known_answer import FINAL, artefacts, companions, fluxes, survival, write_sky
-from known_phases import at, interval_means, true_gains
+from known_phases import at, interval_means, station_uvw, true_gains, without_shift
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELD = """\
@@ -195,11 +195,12 @@ def applied_names(solsdir: Path, ms: str) -> list[str]:
 
 
 def phase_errors(run: Path, field: Path, sets: list[str] | None = None) -> dict:
-    """Errors of the phases against the simulation, rad; one phase a direction and time is free.
+    """Errors of the phases against the simulation, rad.
 
     sets: solution sets of directions to multiply, by default those of the final image.
-    Directions count by the flux of their sources, stations alike.  "bias" is what an error does
-    to a flux: 1 - mean cos(error of one station less that of another).
+    What no calibration on one's own image can know is left out: one phase a direction and time,
+    and a constant shift of each direction on the sky.  Directions count by the flux of their
+    sources, stations alike.
     """
     from ddfpipe.calibration.gains import interpolate_index
     from ddfpipe.data.clusters import read_clusters
@@ -213,30 +214,34 @@ def phase_errors(run: Path, field: Path, sets: list[str] | None = None) -> dict:
     lm = np.stack(catalogue.lm(*a["centre"]), axis=1)
     owner = np.argmin(np.hypot(*(a["source_lmn"][:, None, :2] - lm).transpose(2, 0, 1)), axis=1)
     flux = np.bincount(owner, a["source_flux"], len(lm))
-    squares, lost, remote = [], [], []
+    uv, lefts, freqs = station_uvw(field / str(a["ms"][0])), [], []
     for index, ms in enumerate(str(name) for name in a["ms"]):
-        freq = float(a[f"freq_{index}"][len(a[f"freq_{index}"]) // 2])
+        freqs.append(float(a[f"freq_{index}"][len(a[f"freq_{index}"]) // 2]))
         true, _ = true_gains(truth, index, owner, len(lm), a["source_flux"])
         names = sets or applied_names(run / "SOLSDIR", ms)
-        tables = [load_solution(run / "SOLSDIR", ms, name) for name in (*names, DI)]
-        found = prod(np.exp(1j * np.angle(at(t, a["time"], freq)[0])) for t in tables)
-        slots = interpolate_index(tables[0], a["time"], np.array([freq]))[0]
+        tables = [load_solution(run / "SOLSDIR", ms, name) for name in (*names, di_set(run, ms))]
+        found = prod(np.exp(1j * np.angle(at(t, a["time"], freqs[-1])[0])) for t in tables)
+        slots = interpolate_index(tables[0], a["time"], np.array(freqs[-1:]))[0]
         left = interval_means(np.exp(1j * np.angle(found * np.conj(true))), slots)
-        left *= np.conj(left.mean(axis=1, keepdims=True))
-        error = np.angle(left)
-        squares.append((error**2).mean(axis=0))
-        unit = np.exp(1j * error)
-        n = unit.shape[1]
-        pairs = (np.abs(unit.sum(axis=1)) ** 2 - n) / (n * (n - 1))
-        lost.append(1 - pairs.mean(axis=0))
-        remote.append(a)
-    rms = np.sqrt(np.mean(squares, axis=0))
-    mean = np.sqrt((rms**2).mean(axis=0))
+        lefts.append(np.angle(left * np.conj(left.mean(axis=1, keepdims=True))))
+    left, shifts = without_shift(np.array(lefts), np.ones(np.shape(lefts)),
+                                 interval_means(uv, slots), np.array(freqs))
+    rms = np.sqrt((left**2).mean(axis=(0, 1, 2)))
+    order = np.argsort(-flux)
     return {
-        "phase_error_rad": float(np.sqrt(np.average(mean**2, weights=flux))),
-        "phase_error_by_direction": [round(float(v), 3) for v in mean[np.argsort(-flux)]],
-        "flux_lost_to_phases": float(np.average(np.mean(lost, axis=0), weights=flux)),
+        "phase_error_rad": float(np.sqrt(np.average(rms**2, weights=flux))),
+        "phase_error_by_direction": [round(float(v), 3) for v in rms[order]],
+        "shift_by_direction_arcsec": [round(float(v), 2) for v in np.hypot(*shifts.T)[order]],
     }
+
+
+def di_set(run: Path, ms: str) -> str:
+    """The full-Jones set that was applied to the data: merged where the recipe merges."""
+    from ddfpipe.data.solutions import h5parm_path, solution_path
+
+    there = [name for name in (f"{DI}_merged", f"{DI}_smoothed")
+             if any(f(run / "SOLSDIR", ms, name).exists() for f in (h5parm_path, solution_path))]
+    return there[0] if there else DI
 
 
 def positions(run: Path, field: Path) -> dict:

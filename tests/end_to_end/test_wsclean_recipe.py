@@ -68,6 +68,18 @@ def test_the_recipe_runs_unattended_and_agrees_with_our_own_engine(field, tmp_pa
     assert code == 0 and "all 43 stages are done already" in text
 
 
+def test_a_dry_run_prints_the_commands_and_does_nothing(field, tmp_path):
+    sections = {name: dict(options) for name, options in TINY_RUN.items()}
+    sections["image"]["beam_model"] = "none"
+    run = Run(tmp_path / "run", write_config(tmp_path / "a.cfg", field, sections))
+    code, text = run(*ENGINES["wsclean"], "--control-dryrun=True")
+    assert code == 0 and "# image_phase1\n" in text and "# DDS3_full_slow\n" in text
+    assert text.count("wsclean -name") > 20 and text.count("steps=[ddecal]") > 20
+    assert not list(run.folder.iterdir())
+    code, text = run(*ENGINES["wsclean"], "--machine-dp3=/nowhere", "--control-dryrun=True")
+    assert code == 0 and "commands cannot be told" in text and "install_lofar.sh" in text
+
+
 def test_what_the_engine_cannot_do_is_refused_before_anything_starts(field, tmp_path):
     sections = {name: dict(options) for name, options in TINY_RUN.items()}
     run = Run(tmp_path / "run", write_config(tmp_path / "a.cfg", field, sections))

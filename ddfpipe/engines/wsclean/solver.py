@@ -134,6 +134,13 @@ class DP3Solve(SetwiseSolve):
         held = 32.0 * (len(self.directions) + 2) * slots * cache.n_bl * cache.n_chan
         return max(1, int(MEMORY_SHARE * self.native.memory_limit / held))
 
+    def interval(self, one: View) -> tuple[int, int]:
+        """(slots, channels) of an interval, which does not reach from one set into the next."""
+        slots, chans = super().interval(one)
+        while one.sets[0].cache.n_chan % chans:
+            chans -= 1
+        return slots, chans
+
     def solve_part(self, part: View) -> list:
         """Gains of measurement sets solved together.  Up-to-date solutions are kept."""
         key = digest(*(self.key(s) for s in part.sets))
@@ -142,8 +149,6 @@ class DP3Solve(SetwiseSolve):
             return kept
         words = self._model_words(part)
         slots, chans = self.interval(part)
-        while part.sets[0].cache.n_chan % chans:
-            chans -= 1  # an interval must not reach from one set into the next
         tables, residuals = [], []
         for run in time_runs(part.sets[0].cache):
             found, residual = self._solve_run(part, run, words, slots, chans)
@@ -164,7 +169,7 @@ class DP3Solve(SetwiseSolve):
                                        np.ones(len(s.cache.ant1)))
         return self.save(s, table, key, weights, more)
 
-    def _mode(self, part: View) -> tuple[str, float]:
+    def solving_mode(self, part: View) -> tuple[str, float]:
         """What DP3 solves for, and over how many Hz that is smooth."""
         if self.job.kind == "DI":
             return "fulljones", 0.0
@@ -184,7 +189,7 @@ class DP3Solve(SetwiseSolve):
             str(copy.slots(slice(run.start, run.stop), self.folder / f"slots{k}.{run.start}.ms"))
             for k, copy in enumerate(part.copies)
         ]
-        mode, smooth = self._mode(part)
+        mode, smooth = self.solving_mode(part)
         solving = Solving(
             str(self.engine.tools["dp3"].path), tuple(pieces), str(h5), mode, slots, chans,
             self.native.solve_threads, residual=str(residual) if residual else None,

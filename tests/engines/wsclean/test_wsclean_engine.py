@@ -16,6 +16,7 @@ from ddfpipe.data import solutions
 from ddfpipe.data.images import SkyGrid
 from ddfpipe.data.model import PixelModel, load_model, save_model
 from ddfpipe.data.viscache import open_cache
+from ddfpipe.engines.wsclean.preview import preview
 from ddfpipe.engines.base import GainChoice, SolveJob, VisSelection
 from ddfpipe.units import ARCSEC
 
@@ -104,6 +105,43 @@ def test_gains_reach_the_right_facets_with_the_right_flux_scale(engine, field):
     seen = [norm.plane()[tuple(np.rint(np.ravel(norm.grid.pixel_of(s.ra, s.dec))).astype(int))]
             for s in sources]
     assert seen == pytest.approx([1.0, 0.36, 2.25], rel=0.01)
+
+
+class Log(Listener):
+    """A listener that keeps the commands of programs."""
+
+    def detail(self, text: str) -> None:
+        if text.startswith("$ "):
+            self.messages.append(text)
+
+    def commands(self, program: str) -> list[str]:
+        """Of one program, without the environment."""
+        words = [m.split() for m in self.messages if m.startswith("$ ")]
+        starts = [next(k for k, w in enumerate(line) if w.endswith(program)) for line in words
+                  if any(w.endswith(program) for w in line)]
+        lines = [line for line in words if any(w.endswith(program) for w in line)]
+        return [" ".join(line[k:]).replace("'", "") for line, k in zip(lines, starts)]
+
+
+def test_a_preview_tells_the_commands_that_are_run(engine, field):
+    simulation, sources = field
+    write_directions(engine.native.workdir, sources)
+    true_model(engine, field)
+    image = make_job("img", simulation, NPIX, CELL, robust=0.0, decorrelation=False, major_cycles=1,
+                     start_model="truth")
+    solve = SolveJob("dd", VisSelection(tuple(simulation.ms), "DATA"), "DD", "truth",
+                     clusters=Path("directions.npy"), dt_min=0.5, n_chan_sols=1,
+                     decorrelation=False)
+    told = {job.name: preview(engine, job) for job in (image, solve)}
+    assert not engine.native.cache_dir.exists() or not list(engine.native.cache_dir.glob("*copies*"))
+    log = Log()
+    engine.image(image, log)
+    for wanted in told["img"][:3]:  # a clean needs a peak; what is known of it comes first
+        assert wanted in log.commands("wsclean")
+    assert "of the peak>" in told["img"][3]
+    log = Log()
+    engine.solve(solve, log)
+    assert [line.replace("'", "") for line in told["dd"]] == log.commands("DP3.py")
 
 
 def test_slow_gains_are_found_on_top_of_known_ones(engine, field):
