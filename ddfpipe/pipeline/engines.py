@@ -35,10 +35,11 @@ def _external(config_machine: Any) -> list[str]:
     return [name for name in names if name != NATIVE]
 
 
-def choose(machine: Any, native: Any) -> Any:
+def choose(machine: Any, native: Any, beam_at: str = "facet") -> Any:
     """The engine of a run: `native` (NativeEngine) itself, or others around it.
 
-    Raises ConfigError when a program that is needed is missing.
+    beam_at: option of section [control], which DDFacet and killMS know.  Raises ConfigError when a
+    program that is needed is missing.
     """
     image, solve = engine_names(machine)
     if (image, solve) == (NATIVE, NATIVE):
@@ -47,20 +48,21 @@ def choose(machine: Any, native: Any) -> Any:
 
     made = {NATIVE: native}
     for name in _external(machine):
-        made[name] = _engine_class(name)(native, _tools(machine, name))
+        made[name] = _make(name, native, _tools(machine, name), beam_at)
     if image == solve:
         return made[image]
     return MixedEngine(made[image], made[solve], native)
 
 
-def _engine_class(name: str) -> Any:
+def _make(name: str, native: Any, tools: dict, beam_at: str) -> Any:
+    """An engine of other programs around `native`."""
     if name == DDFACET:
         from ddfpipe.engines.ddfacet import DDFacetEngine
 
-        return DDFacetEngine
+        return DDFacetEngine(native, tools, beam_at)
     from ddfpipe.engines.wsclean import WSCleanEngine
 
-    return WSCleanEngine
+    return WSCleanEngine(native, tools)
 
 
 def _tools(machine: Any, name: str) -> dict:
@@ -112,8 +114,10 @@ def commands(config: Any, native: Any, decisions: list[Any]) -> list[str]:
     """
     lines: list[str] = []
     try:
-        engines = {name: _engine_class(name)(native, _tools(config.machine, name))
-                   for name in _external(config.machine)}
+        engines = {
+            name: _make(name, native, _tools(config.machine, name), config.control.beam_at)
+            for name in _external(config.machine)
+        }
         for stage in (d.stage for d in decisions if not d.done):
             name = engine_of(config, stage.job)
             if name in engines and isinstance(stage.job, (ImageJob, SolveJob)):

@@ -294,7 +294,8 @@ def native_engine(field: Field) -> Any:
 
 def configured_engine(field: Field) -> Any:
     """The engine that the configuration names."""
-    return engines.choose(field.config.machine, native_engine(field))
+    config = field.config
+    return engines.choose(config.machine, native_engine(field), config.control.beam_at)
 
 
 def _run_stages(field: Field, recipe: Recipe, decisions: list[Decision], end: str | None,

@@ -45,7 +45,8 @@ class Imaging:
     `fast_size`).  robust: Briggs' number, None for natural weights.  n_bands: sub-bands.
     solutions: names of gains below solsdir, applied by `mode` ("P" or "AP").  nodes: catalogue
     of directions that shape the facets when there are no gains.  model: DicoModel to begin with.
-    w_max: largest |w| of the data in metres.  beam: apply the station beam.
+    w_max: largest |w| of the data in metres.  beam: where the station beam is evaluated, "facet" or
+    "tessel", None without one.
     """
 
     program: str
@@ -66,7 +67,7 @@ class Imaging:
     model: str | None = None
     decorrelation: bool = True
     smooth_beam: bool = False
-    beam: bool = False
+    beam: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,9 @@ def common_options(g: Imaging, column: str) -> dict[str, object]:
         }
     elif g.nodes is not None:
         found["Facets-CatNodes"] = g.nodes
-    if g.beam:
+    if g.beam is not None:
         found |= {"Beam-Model": "LOFAR", "Beam-PhasedArrayMode": "A", "Beam-CenterNorm": 1,
-                  "Beam-NBand": 1, "Beam-At": "tessel", "Beam-Smooth": g.smooth_beam}
+                  "Beam-NBand": 1, "Beam-At": g.beam, "Beam-Smooth": g.smooth_beam}
     if g.model is not None:
         found["Predict-InitDicoModel"] = g.model
     return {name: value for name, value in found.items() if value is not None}
@@ -213,7 +214,7 @@ class Solving:
     files that it makes of the model begin with.  minutes, channels: intervals in time, and how many
     of them in frequency.  uv_km: range of baselines; down_weight: weight of shorter ones, None cuts
     them.  robust: Briggs' number, None for natural weights.  pre_apply: gains that already corrupt
-    the model; evolve: gains to begin with, by their names below solsdir.
+    the model; evolve: gains to begin with, by their names below solsdir.  beam: as for `Imaging`.
     """
 
     program: str
@@ -237,7 +238,7 @@ class Solving:
     pre_apply: tuple[str, ...] = ()
     evolve: str | None = None
     update_weights: bool = True
-    beam: bool = False
+    beam: str | None = None
 
 
 def solve_command(s: Solving) -> list[str]:
@@ -277,8 +278,8 @@ def _directions(s: Solving) -> dict[str, object]:
     }
     if s.evolve is not None:
         found["EvolutionSolFile"] = s.evolve
-    if s.beam:
-        found |= {"BeamModel": "LOFAR", "LOFARBeamMode": "A", "BeamAt": "tessel"}
+    if s.beam is not None:
+        found |= {"BeamModel": "LOFAR", "LOFARBeamMode": "A", "BeamAt": s.beam}
     return found
 
 

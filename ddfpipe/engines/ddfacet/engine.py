@@ -27,10 +27,16 @@ class DDFacetEngine:
     ----------
     native : NativeEngine; its folders, threads and memory are used
     tools : as `tools.find_tools` gives them
+    beam_at : where a beam is evaluated, "facet" or "tessel" (the cell of a direction)
     """
 
-    def __init__(self, native, tools: dict[str, Tool]):
-        self.native, self.tools = native, tools
+    def __init__(self, native, tools: dict[str, Tool], beam_at: str = "facet"):
+        self.native, self.tools, self.beam_at = native, tools, beam_at
+
+    @property
+    def beam(self) -> str | None:
+        """Where the programs evaluate the beam, None without one."""
+        return None if self.native.beam_model == "none" else self.beam_at
 
     @property
     def leftovers(self) -> Leftovers:

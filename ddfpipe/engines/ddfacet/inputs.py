@@ -119,5 +119,5 @@ def imaging_of(engine, npix: int, cell_arcsec: float, folder: Path, view: View, 
         solsdir=str(folder / "gains"), solutions=solutions, mode=mode,
         nodes=None if nodes is None else str(nodes), model=None if model is None else str(model),
         decorrelation=decorrelation, smooth_beam=smooth_beam,
-        beam=native.beam_model != "none",
+        beam=engine.beam,
     )

@@ -66,7 +66,7 @@ def _imaging(engine, job, prefix: str, **more) -> Imaging:
         wisdom=str(native.cache_dir.absolute() / "ddfpipe.wisdom"),
         solsdir=str(folder / "gains"), solutions=tuple(gains.names) if gains else (),
         mode=gains.mode if gains else "AP", nodes=nodes, decorrelation=job.decorrelation,
-        beam=native.beam_model != "none",
+        beam=engine.beam,
     )
     return Imaging(**(values | more))
 
@@ -113,7 +113,7 @@ def _solve(engine, job: SolveJob) -> list[list[str]]:
             slots * info.interval / MINUTE, -(-info.n_chan // chans), native.solve_threads,
             job.n_iter, uv_km=job.vis.uv_km, down_weight=job.uv_down_weight, cov_q=job.cov_q,
             lambda_kf=job.lambda_kf, robust=job.robust, update_weights=job.update_weights,
-            pre_apply=job.pre_apply, evolve=job.evolve_from, beam=native.beam_model != "none",
+            pre_apply=job.pre_apply, evolve=job.evolve_from, beam=engine.beam,
             **model,
         ))
         if automatic:

@@ -84,7 +84,7 @@ class KillMSSolve(SetwiseSolve):
             lambda_kf=job.lambda_kf, robust=job.robust, update_weights=job.update_weights,
             pre_apply=self._give(job.pre_apply, one, solsdir),
             evolve=next(iter(self._give((job.evolve_from,), one, solsdir)), None),
-            beam=self.native.beam_model != "none", **self._model_words(),
+            beam=self.engine.beam, **self._model_words(),
         )
         made = solution_file(solsdir, copy.path, job.name)
         self.runner.run(self.engine.call(

@@ -85,7 +85,7 @@ def test_gains_models_and_directions_reach_ddfacet():
     assert one["DDESolutions-DDSols"] == "a" and one["DDESolutions-DDModeGrid"] == "P"
     none = options(c.image_command(replace(both, solutions=()), c.Cleaning(1, 0.1, 3, 5), "DATA"))
     assert none["Facets-CatNodes"] == "/w/n.npy"
-    beam = options(c.image_command(replace(LOTSS, beam=True, smooth_beam=True),
+    beam = options(c.image_command(replace(LOTSS, beam="tessel", smooth_beam=True),
                                    c.Cleaning(0, 0.1, 3.0, 5.0), "DATA"))
     assert {k: v for k, v in beam.items() if k.startswith("Beam")} == {
         "Beam-Model": "LOFAR", "Beam-PhasedArrayMode": "A", "Beam-CenterNorm": "1",
@@ -132,6 +132,12 @@ SOLVE = c.Solving("kMS.py", "/c/a.ms", "DDS0", "/s/sols", "/s/cache", 1.0, 1, 8,
 ])
 def test_solves_word_by_word(solving, text):
     assert c.solve_command(solving) == text.split()
+
+
+def test_a_beam_reaches_killms_as_well():
+    found = options(c.solve_command(replace(SOLVE, base="m", model="m", nodes="n", beam="facet")))
+    assert found["BeamModel"] == "LOFAR" and found["LOFARBeamMode"] == "A"
+    assert found["BeamAt"] == "facet"
 
 
 def test_weights_are_clipped_by_killms_own_program():
