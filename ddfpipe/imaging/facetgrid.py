@@ -252,6 +252,11 @@ class FacetGrid:
         """Floats of the grid, with room for the vectors at its end."""
         return int(self.shape[3]) * self.n_planes + 2 * LANES
 
+    @property
+    def buffer(self) -> np.ndarray | None:
+        """(size,) float32, the planes of the grid; None as long as it is empty."""
+        return self._grid
+
     def use(self, buffer: np.ndarray) -> None:
         """Take a float32 array of `size` zeros for the grid."""
         self._grid = buffer

@@ -32,7 +32,7 @@ PSF_LOSS = 40
 W_SHARE = 0.05
 """Error that the treatment of w may make, in units of the loss by averaging."""
 
-GROUP, GRID_BYTES = 8, 400e6
+GROUP, GRID_BYTES = 8, 160e6
 """Facets that are gridded together so that visibilities are read and laid out once for all of
 them: at most, and bytes of their grids in all threads."""
 
@@ -158,8 +158,8 @@ class Operators:
         return [psf_box(facet, size) for facet in self.facets.facets]
 
     def _normalised(self, index: int, gridded) -> np.ndarray:
-        norm = np.maximum(self.norm[index], 1e-300)[:, None, None]
-        return (gridded[0] / norm).astype(np.float32)
+        norm = np.where(self.norm[index] > 0, self.norm[index], np.inf)
+        return gridded[0] * (1.0 / norm)[:, None, None].astype(np.float32)
 
     def _grid(self, box: Facet) -> FacetGrid:
         """The empty grid of one sub-band of a facet."""

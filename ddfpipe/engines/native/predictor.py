@@ -14,10 +14,10 @@ import numpy as np
 
 from ...data.model import PixelModel
 from ...imaging.components import predict_components
+from ...imaging.facetpredict import facet_to_chunk
 from ...imaging.facets import Facet, FacetSet
 from ...imaging.footprint import HALF, spread
 from ...imaging.gains import corrupt
-from ...imaging.gridding import facet_to_vis
 from ...imaging.smearing import smearing_factor, uvw_rate
 from ...units import DEGREE
 from .stationbeams import StationBeams
@@ -167,7 +167,7 @@ class Predictor:
         mean = flux.mean(axis=0)
         image = np.zeros((facet.ny, facet.nx), np.float32)
         spread(piece.y[which], piece.x[which], (mean * piece.smear[which])[None], image[None])
-        vis = facet_to_vis(
+        vis = facet_to_chunk(
             image=image, uvw=uvw, freq=cache.freq, facet=facet, cell=self.facets.cell,
             epsilon=EPSILON,
         )
