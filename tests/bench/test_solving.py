@@ -112,12 +112,17 @@ def test_growth_and_report(prepared, ours, tmp_path, monkeypatch):
     other = work.Row("DP3 hybrid", 1.0, 20.0, 15.0, 0.1, 1e8, row.quality)
     page = tmp_path / "page.md"
     page.write_text("# Page\n\nhead\n")
-    figures = {"small": [row.plain(), other.plain()], growth.NAME: [grown]}
+    errors = {name: [0.1, 0.2] for name, _, _ in remote.GROUPS}
+    far = [{"program": name, "start": 1.0, "whole": whole, "memory": 1e8, "errors": errors}
+           for name, whole in ((remote.our_name(remote.MORE), 2.0), ("killMS KAFCA", 40.0),
+                               (remote.our_name(remote.FEW), 1.0))]
+    figures = {"small": [row.plain(), other.plain()], remote.NAME: far, growth.NAME: [grown]}
     report.write(figures, page)
     report.write(figures, page)
     text = page.read_text()
     assert text.startswith("# Page\n\nhead\n") and text.count("## Solving") == 1
     assert "| 30 / 10 |" in text and "visibilities: solve" in text
+    assert "| killMS KAFCA | 1.0 | 40.00 | 40 / 20 |" in text
 
 
 def test_every_task_can_be_prepared():
