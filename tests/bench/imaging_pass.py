@@ -66,7 +66,8 @@ class Setting:
         return self.npix * self.cell / 3600
 
 
-SMALL = Setting(npix=480, cell=12.0, facets=3, slots=20, channels=6, core=10, remote=4, points=60,
+# cells as small as the full size's: others leave out baselines beyond the cell's Nyquist frequency
+SMALL = Setting(npix=480, cell=3.0, facets=3, slots=20, channels=6, core=10, remote=4, points=60,
                 noise=0.1)
 
 

@@ -31,13 +31,16 @@ def test_our_image_is_the_fourier_sum(figures, which):
     assert 0 < figures[which]["ddfpipe"]["cpu"] and figures[which]["ddfpipe"]["memory"] > 1e7
 
 
-@pytest.mark.parametrize("program", ["wsclean", "ddfacet"])
-@pytest.mark.parametrize("which", ["no gains", "gains"])
+@pytest.mark.parametrize(
+    "which, program", [("no gains", "wsclean"), ("gains", "wsclean"), ("no gains", "ddfacet")]
+)
 def test_other_programs_make_the_same_image(figures, which, program):
+    """At the sources; everywhere without gains: pixels at a border may count to either facet."""
     if program not in figures[which]:
         pytest.skip(f"no {program} here")
     error = figures[which][program]["error"]
-    assert error["sources"] < 0.02 and error["rms"] < 0.01
+    assert error["sources"] < 0.02
+    assert which == "gains" or error["rms"] < 0.01
 
 
 def test_table(figures):
