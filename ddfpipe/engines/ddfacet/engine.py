@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import ConfigError, ResourceError
-from ..base import (
-    ClusterJob, ColumnsJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob, SolveResult,
-    SpectraJob,
-)
-from ..external.copies import clear_copies
-from ..external.ours import is_ours
+from ...errors import ResourceError
+from ..base import ImageJob, ImageResult, SolveJob, SolveResult
+from ..external.ours import BesideNative, is_ours
 from ..external.runner import Call
 from ..external.tools import Tool
 from .commands import fast_size
@@ -20,7 +16,7 @@ from .solver import KillMSSolve
 from .tools import ddf_environment
 
 
-class DDFacetEngine:
+class DDFacetEngine(BesideNative):
     """Images by DDFacet and gains by killMS; the rest by our own engine, `native`.
 
     Parameters
@@ -31,7 +27,8 @@ class DDFacetEngine:
     """
 
     def __init__(self, native, tools: dict[str, Tool], beam_at: str = "facet"):
-        self.native, self.tools, self.beam_at = native, tools, beam_at
+        super().__init__(native, tools)
+        self.beam_at = beam_at
 
     @property
     def beam(self) -> str | None:
@@ -51,62 +48,19 @@ class DDFacetEngine:
             environment=ddf_environment(self.native.cache_dir.absolute()), **more,
         )
 
-    def require(self, job: ImageJob | SolveJob) -> None:
-        """Raise ConfigError for what DDFacet or killMS cannot do; see `refusals`."""
-        found = refusals(job, self.native.beam_model, self.tools)
-        if found:
-            raise ConfigError(f"{job.name}: " + "; ".join(found))
+    def refusals(self, job) -> list[str]:
+        """See `refusals` of this module."""
+        return refusals(job, self.native.beam_model, self.tools)
 
-    def image(self, job: ImageJob, monitor) -> ImageResult:
-        """Make an image and its products.  Raises ImagingError, DataError, StageFailed."""
-        if is_ours(job):
-            return self.native.image(job, monitor)
+    def make_image(self, job: ImageJob, monitor) -> ImageResult:
+        """An image by DDFacet."""
         self.leftovers.sweep()
         return DDFacetImager(self, job, monitor).run()
 
-    def solve(self, job: SolveJob, monitor) -> SolveResult:
-        """Find gains of every measurement set of a job.  Raises SolveError, StageFailed."""
-        if is_ours(job):
-            return self.native.solve(job, monitor)
+    def find_gains(self, job: SolveJob, monitor) -> SolveResult:
+        """Gains by killMS."""
         self.leftovers.sweep()
         return KillMSSolve(self, job, monitor).run()
-
-    def smooth(self, job: SmoothJob, monitor) -> SolveResult:
-        """Merge and smooth the solutions of each observation."""
-        return self.native.smooth(job, monitor)
-
-    def mask(self, job: MaskJob, monitor) -> Path:
-        """Threshold an image into a mask."""
-        return self.native.mask(job, monitor)
-
-    def mask_model(self, image: str, mask: Path, output: str, monitor) -> Path:
-        """Keep only the model under a mask."""
-        return self.native.mask_model(image, mask, output, monitor)
-
-    def cluster(self, job: ClusterJob, monitor) -> Path:
-        """Calibration directions from an image."""
-        return self.native.cluster(job, monitor)
-
-    def start_model(self, skymodel: Path, like: ImageJob, output: str, monitor) -> Path:
-        """A text sky model as the model of an image on the grid of `like`."""
-        return self.native.start_model(skymodel, like, output, monitor)
-
-    def export_columns(self, job: ColumnsJob, monitor) -> int:
-        """Write columns into measurement sets."""
-        return self.native.export_columns(job, monitor)
-
-    def archive(self, job: ColumnsJob, monitor) -> list:
-        """Compressed copies of measurement sets."""
-        return self.native.archive(job, monitor)
-
-    def spectra(self, job: SpectraJob, monitor) -> Path:
-        """Dynamic spectra of residuals."""
-        return self.native.spectra(job, monitor)
-
-    def clear_cache(self, ms) -> None:
-        """Forget what is cached of some measurement sets, and every cached image."""
-        clear_copies(self.native.cache_dir, ms)
-        self.native.clear_cache(ms)
 
 
 BEAM = ("the engine ddfacet has no beam here: the LOFAR beam of DDFacet and killMS needs the "

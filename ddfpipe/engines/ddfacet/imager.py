@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,11 @@ from ...data.dicomodel import read_dicomodel
 from ...data.images import SkyGrid, read_image
 from ...data.model import PixelModel, load_model
 from ...errors import ImagingError
-from ...imaging.facets import FacetSet
 from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
 from ...naming import image_product
 from ..base import ImageJob, ImageResult
+from ..external.ours import Bands, Outcome
 from ..external.runner import Runner
 from ..external.view import cell_rad, open_view
 from ..native.imager import Picture, job_facets
@@ -27,20 +26,6 @@ from .outputs import middle_psf
 
 DICO = "DicoModel"
 """Suffix of DDFacet's models."""
-
-
-@dataclass
-class _Bands:
-    """What `write_products` asks of the data: weights (band,), and the centre (ra, dec) rad."""
-
-    band_weight: np.ndarray
-    phase_centre: tuple[float, float]
-
-
-@dataclass
-class _Outcome:
-    data: _Bands
-    facets: FacetSet
 
 
 class DDFacetImager:
@@ -63,8 +48,8 @@ class DDFacetImager:
             picture, cycles = self._picture()
             writer = self._writer()
             dirty = self._read("dirty")
-            outcome = _Outcome(
-                _Bands(self.data.band_weight, self.data.phase_centre), self.facets)
+            outcome = Outcome(
+                Bands(self.data.band_weight, self.data.phase_centre), self.facets)
             return write_products(writer, outcome, picture, dirty, cycles)
 
     # -- preparation -----------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from scipy.ndimage import distance_transform_edt
 from ...data.images import SkyGrid, read_image, write_image
 from ...data.model import PixelModel, load_model
 from ...errors import ImagingError
-from ...imaging.facets import FacetSet
 from ...imaging.mask import auto_mask
 from ...imaging.multiscale import default_scales
 from ...imaging.noise import robust_noise
@@ -19,6 +17,7 @@ from ...imaging.psf import fit_beam
 from ...naming import image_product
 from ...units import MHZ
 from ..base import ImageJob, ImageResult
+from ..external.ours import Bands, Outcome
 from ..external.runner import Call, Runner
 from ..external.view import RESIDUAL, cell_rad, open_view, subtract_model
 from ..native.imager import (
@@ -37,20 +36,6 @@ WIDEST_BAND = 8 * MHZ
 
 NOISE_FLOOR = 1.0
 """WSClean is not asked to clean below this many sigma: there it fits noise."""
-
-
-@dataclass
-class _Bands:
-    """What `write_products` asks of the data: weights (band,), and the centre (ra, dec) rad."""
-
-    band_weight: np.ndarray
-    phase_centre: tuple[float, float]
-
-
-@dataclass
-class _Outcome:
-    data: _Bands
-    facets: FacetSet
 
 
 class WSCleanImager:
@@ -74,10 +59,10 @@ class WSCleanImager:
             self._external = self._external_mask()
             model = self._start_model()
             picture, dirty, cycles = self._cycles(model, psf, beam)
-            bands = _Bands(self.weight, self.view.data.phase_centre)
+            bands = Bands(self.weight, self.view.data.phase_centre)
             mean = float(np.average(self.freq, weights=self.weight))
             writer = self._writer(mean)
-            return write_products(writer, _Outcome(bands, self.facets), picture, dirty, cycles)
+            return write_products(writer, Outcome(bands, self.facets), picture, dirty, cycles)
 
     # -- preparation -----------------------------------------------------------------------------
 

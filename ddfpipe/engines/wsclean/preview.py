@@ -32,7 +32,7 @@ from .commands import (
 )
 from .facets import FacetGains
 from .imager import NOISE_FLOOR, WIDEST_BAND
-from .predicting import channel_count, gridding_of
+from .predicting import channel_count
 from .results import time_runs
 from .solver import DP3Solve, even_slots
 
