@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ddfpipe.engines.base import SpectraJob, VisSelection
+from ddfpipe.engines.base import SpectraJob
 from ddfpipe.naming import image_product, observation_of, spectra_archive, spectra_folder
 from ddfpipe.pipeline.builder import Builder
 from ddfpipe.pipeline.context import Context

@@ -18,7 +18,6 @@ from ddfpipe.naming import (
 from ddfpipe.pipeline.builder import Builder, Data
 from ddfpipe.pipeline.jobs import CompressJob
 from ddfpipe.pipeline.parameters import full_image, gains, low_image, very_low_image
-from ddfpipe.pipeline.settings import Settings
 from ddfpipe.pipeline.small_list import Sky
 
 if TYPE_CHECKING:

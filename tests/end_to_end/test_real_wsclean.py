@@ -68,8 +68,8 @@ def test_abell_1775_imaged_and_calibrated_on_itself(unpack_ms, tools, tmp_path):
         image = read_image(native.workdir / image_product("a1775", "app_restored"))
         place = np.ravel(image.grid.pixel_of(*HEAD_TAIL))
         peaks[name], noises[name] = peak_near(image.plane(), place), result.noise
-        solve = engine.solve(SolveJob("DIS0", VisSelection((ms,), "DATA"), "DI", "a1775",
-                                      dt_min=1.0, n_chan_sols=1), Silent())
+        engine.solve(SolveJob("DIS0", VisSelection((ms,), "DATA"), "DI", "a1775",
+                              dt_min=1.0, n_chan_sols=1), Silent())
         table = solutions.load_solution(native.solsdir, ms.name, "DIS0")
         size = np.abs(table.gains[..., [0, 3]])[~table.flag[..., [0, 3]]]
         assert np.median(size) == pytest.approx(1, abs=0.1)

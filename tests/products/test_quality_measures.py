@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from quality_fields import (
-    BEAM, CELL, FREQUENCY, NOISE, SIGMA, add_source, halves, make_field, noise_plane, response,
+    BEAM, CELL, FREQUENCY, NOISE, add_source, halves, make_field, noise_plane, response,
 )
 
 from ddfpipe.data.images import SkyGrid, read_image, write_image
