@@ -127,6 +127,8 @@ def first_time(path: Path) -> float | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            return float(np.min(file["Sols"]["t0"]))
+            # Our own files stretch the first interval in "Sols" and keep its true edges beside.
+            starts = file["TimeEdges"][:, 0] if "TimeEdges" in file else file["Sols"]["t0"]
+            return float(np.min(starts))
     except (OSError, ValueError, KeyError, IndexError):
         return None
