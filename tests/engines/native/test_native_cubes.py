@@ -138,7 +138,8 @@ def test_few_bands_at_a_time_give_the_same_cube(field, tmp_path):
                        cubes=("dirty_corr",))
         engine.image(job, Listener())
         planes.append(cube(tmp_path / str(number), "dirty_corr", "all").cube())
-    np.testing.assert_allclose(planes[1], planes[0], atol=1e-5 * np.nanmax(planes[0]))
+    # Grids are laid out for the bands of a group: two layouts agree to the accuracy of the pass.
+    np.testing.assert_allclose(planes[1], planes[0], atol=2e-5 * np.nanmax(planes[0]))
 
 
 def test_a_channel_without_data_is_a_blank_plane(field, tmp_path):
