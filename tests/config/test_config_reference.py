@@ -21,9 +21,11 @@ from reference_config import AUTO, COUNTS, REFERENCE, STALE, VARIANTS, config_te
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {
     "machine.engine", "machine.image_engine", "machine.solve_engine", "machine.wsclean",
-    "machine.dp3", "machine.ddfacet", "machine.killms", "machine.memory_limit_gb", "data.drop_international", "image.beam_model",
-    "image.nband", "control.strategy", "control.write_columns", "inputmodel.skymodel",
-    "bootstrap.min_sources", "bootstrap.on_failure", "control.redo_DI_model", "control.polcubes_stokes", "spectra.catalogue", "spectra.radius",
+    "machine.dp3", "machine.ddfacet", "machine.killms", "machine.memory_limit_gb",
+    "data.drop_international", "image.beam_model", "image.nband", "control.strategy",
+    "control.write_columns", "control.redo_DI_model", "control.polcubes_stokes",
+    "inputmodel.skymodel", "bootstrap.min_sources", "bootstrap.on_failure", "spectra.catalogue",
+    "spectra.radius",
     "offsets.server", "offsets.catalogue_dir",
 }
 FLAT = [(s, n, *kind_default) for s, o in REFERENCE.items() for n, kind_default in o.items()]

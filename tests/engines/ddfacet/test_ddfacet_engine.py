@@ -7,64 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_fields import (
-    Listener, fit_source, make_field, make_job, product, sources_at, write_directions,
+    Listener, fit_source, make_job, product, write_directions,
 )
+from program_fields import CELL, FLUXES, NPIX, give_gains, three_sources, true_model
 from scipy.ndimage import binary_dilation
 
-from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data import solutions
-from ddfpipe.data.images import SkyGrid
-from ddfpipe.data.model import PixelModel, load_model, save_model
-from ddfpipe.data.viscache import open_cache
+from ddfpipe.data.model import load_model
 from ddfpipe.engines.base import GainChoice, SolveJob, VisSelection
 from ddfpipe.engines.ddfacet.shm import FOLDER
 from ddfpipe.errors import StageFailed
-from ddfpipe.units import ARCSEC
 
 pytestmark = pytest.mark.slow  # a minute or two each on an idle machine
 
-NPIX, CELL = 320, 24.0
-OFFSETS = [(0.02, 0.02), (0.7, 0.6), (-0.8, -0.5)]
-FLUXES = [1.0, 3.0, 2.0]
 MIXED = 15
 """Pixels from an edge within which DDFacet mixes facets."""
-
-
-def make(folder, **changes):
-    sources = sources_at(OFFSETS, FLUXES)
-    made = make_field(folder, sources, smearing=False, observation=dict(
-        core_fields=24, remote_stations=0, blocks=8, slots=3, n_ms=2, channels=2), **changes)
-    return made, sources
 
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
     """Three sources, core stations, a little noise, without which killMS fails."""
-    return make(tmp_path_factory.mktemp("ddfacet"), noise={"sample_jy": 0.02, "flag_random": 0.0})
-
-
-def give_gains(engine, field, name: str) -> None:
-    """Solutions with station phases and amplitudes that differ between the directions."""
-    simulation, sources = field
-    for ms in simulation.ms:
-        cache = open_cache(ms, "DATA", engine.native.cache_dir)
-        phase = np.outer(np.linspace(-2, 2, cache.n_ant), [0, 1, -1])
-        gains = (np.array([1.0, 0.6, 1.5]) * np.exp(1j * phase))[None, None, :, :, None]
-        edges = np.array([[cache.time[0] - 5, cache.time[-1] + 5]])
-        freq = np.array([[cache.freq[0] - 1e5, cache.freq[-1] + 1e5]])
-        table = GainTable(edges, freq, gains, cache.ant_names,
-                          np.array([[s.ra, s.dec] for s in sources]), ant_pos=cache.ant_pos)
-        solutions.save_solution(table, engine.native.solsdir, ms, name)
-
-
-def true_model(engine, field, name: str = "truth") -> str:
-    simulation, sources = field
-    cache = open_cache(simulation.ms[0], "DATA", engine.native.cache_dir)
-    grid = SkyGrid(*cache.phase_centre, NPIX, NPIX, CELL * ARCSEC)
-    y, x = (np.ravel(v) for v in grid.pixel_of([s.ra for s in sources], [s.dec for s in sources]))
-    model = PixelModel.from_points(grid, [144e6], np.rint(y), np.rint(x), [FLUXES])
-    save_model(engine.native.workdir / f"{name}.model.npz", model)
-    return name
+    return three_sources(tmp_path_factory.mktemp("ddfacet"), noise={"sample_jy": 0.02, "flag_random": 0.0})
 
 
 def left_behind() -> set[str]:
@@ -98,7 +61,7 @@ def test_gains_reach_the_right_facets_with_the_right_flux_scale(engine, field):
     give_gains(engine, field, "g")
     settings = dict(
         robust=None, decorrelation=False, gains=GainChoice(("g",), "AP"), major_cycles=0,
-        clusters=Path("directions.npy"), start_model=true_model(engine, field))
+        clusters=Path("directions.npy"), start_model=true_model(engine, field, whole_pixels=True))
     engine.image(make_job("img", simulation, NPIX, CELL, **settings), Listener())
     engine.native.image(make_job("own", simulation, NPIX, CELL, **settings), Listener())
     home = engine.native.workdir
@@ -119,7 +82,7 @@ def test_solves_find_the_gains_that_are_in_the_data(engine, field, kind, amplitu
     simulation, sources = field
     write_directions(engine.native.workdir, sources)
     job = SolveJob(
-        "s", VisSelection(tuple(simulation.ms[:1]), "DATA"), kind, true_model(engine, field),
+        "s", VisSelection(tuple(simulation.ms[:1]), "DATA"), kind, true_model(engine, field, whole_pixels=True),
         clusters=Path("directions.npy"), dt_min=0.5, n_chan_sols=1, decorrelation=False)
     result = engine.solve(job, Listener())
     table = solutions.load_solution(engine.native.solsdir, simulation.ms[0], "s")

@@ -6,57 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation
 from engine_fields import (
-    Listener, fit_source, make_field, make_job, product, sources_at, write_directions,
+    Listener, fit_source, make_job, product, write_directions,
 )
+from program_fields import CELL, FLUXES, NPIX, give_gains, three_sources, true_model
+from scipy.ndimage import binary_dilation
 
-from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data import solutions
-from ddfpipe.data.images import SkyGrid
-from ddfpipe.data.model import PixelModel, load_model, save_model
-from ddfpipe.data.viscache import open_cache
+from ddfpipe.data.model import load_model
 from ddfpipe.engines.wsclean.preview import preview
 from ddfpipe.engines.base import GainChoice, SolveJob, VisSelection
-from ddfpipe.units import ARCSEC
 
-NPIX, CELL = 320, 24.0
-OFFSETS = [(0.02, 0.02), (0.7, 0.6), (-0.8, -0.5)]
-FLUXES = [1.0, 3.0, 2.0]
 
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
     """Three sources, core stations, no errors: (Simulation, sources)."""
-    sources = sources_at(OFFSETS, FLUXES)
-    made = make_field(tmp_path_factory.mktemp("wsclean"), sources, smearing=False, observation=dict(
-        core_fields=24, remote_stations=0, blocks=8, slots=3, n_ms=2, channels=2))
-    return made, sources
-
-
-def give_gains(engine, field, name: str, reach=2.0, size=(1.0, 0.6, 1.5)) -> None:
-    """Solutions with station phases and amplitudes that differ between the directions."""
-    simulation, sources = field
-    for ms in simulation.ms:
-        cache = open_cache(ms, "DATA", engine.native.cache_dir)
-        n = cache.n_ant
-        phase = np.outer(np.linspace(-reach, reach, n), [0, 1, -1])
-        gains = (np.array(size) * np.exp(1j * phase))[None, None, :, :, None]
-        edges = np.array([[cache.time[0] - 5, cache.time[-1] + 5]])
-        freq = np.array([[cache.freq[0] - 1e5, cache.freq[-1] + 1e5]])
-        table = GainTable(edges, freq, gains, cache.ant_names,
-                          np.array([[s.ra, s.dec] for s in sources]), ant_pos=cache.ant_pos)
-        solutions.save_solution(table, engine.native.solsdir, ms, name)
-
-
-def true_model(engine, field, name: str = "truth") -> str:
-    simulation, sources = field
-    cache = open_cache(simulation.ms[0], "DATA", engine.native.cache_dir)
-    grid = SkyGrid(*cache.phase_centre, NPIX, NPIX, CELL * ARCSEC)
-    y, x = (np.ravel(v) for v in grid.pixel_of([s.ra for s in sources], [s.dec for s in sources]))
-    model = PixelModel.from_points(grid, [144e6], y, x, [FLUXES])
-    save_model(engine.native.workdir / f"{name}.model.npz", model)
-    return name
+    return three_sources(tmp_path_factory.mktemp("wsclean"))
 
 
 def test_an_image_has_the_products_and_fluxes_of_our_own(engine, field):
