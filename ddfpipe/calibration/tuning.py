@@ -7,9 +7,10 @@ width of the amplitudes; of the widths the narrowest within one standard error o
 Moment estimates from the solutions themselves fail, since noise, unmodelled flux and phase errors
 all look like process noise.
 
-The temper is measured, not tried: held-out data do not notice absorbed flux, since baselines of a
-dense core see nearly the same of what the model lacks.  It is the ratio of the variance of the
-baselines' pulls on the gains to that which noise explains (`statistics.gradient_excess`).
+The temper is measured first: held-out data hardly notice absorbed flux, since baselines of a dense
+core see nearly the same of what the model lacks.  It is at least the ratio of the variance of the
+baselines' pulls on the gains to that which noise explains (`statistics.gradient_excess`), and larger
+as long as held-out data are predicted no worse: what the noise hides can still be absorbed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ LENGTHS = (0.02, 0.04, 0.08)
 VARIANCES = (0.25, 1.0, 4.0, 16.0)
 TIME_FACTORS = (0.25, 1.0, 4.0)
 AMPLITUDE_FACTORS = (1.0, 0.4, 0.2)
+TEMPERS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 LARGEST_TEMPER = 1000.0
 TEMPER_ROUNDS = 2
 """Fits under one temper absorb less than under the one before, so it is measured again."""
@@ -132,6 +134,9 @@ def choose(blocks: Sequence[Block], array: Array, options: SolverOptions,
         now = widths[_last_within_error([t.held for t in widths])]
     for _ in range(TEMPER_ROUNDS):
         now = tried([replace(now.hyper, temper=now.excess)])[0]
+    stricter = [now, *tried([replace(now.hyper, temper=f) for f in TEMPERS
+                             if f > now.hyper.temper])]
+    now = stricter[_last_within_error([t.held for t in stricter])]
     samples = sum(int(stats.count[hold].sum()) for stats, _ in blocks[min(2, len(blocks) - 1):])
     return Tuned(now.hyper, float(now.held.sum()) / max(samples, 1), trials)
 
