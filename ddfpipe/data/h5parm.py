@@ -145,13 +145,16 @@ def _direction_names(table: GainTable) -> list[str]:
 
 
 def _edges(centres: np.ndarray | None, stored: np.ndarray | None) -> np.ndarray:
-    """Interval edges: those stored beside the tables as long as they fit the axis."""
-    edges = centres_to_edges(centres)
-    if stored is None or stored.shape != edges.shape:
-        return edges
-    apart = np.abs(stored.mean(axis=1) - edges.mean(axis=1))
+    """Interval edges: those stored beside the tables as long as they fit the axis.
+
+    Where times are missing an interval half-way to its neighbours is far from the stored one, so it
+    is the centres that have to agree.
+    """
+    if centres is None or stored is None or stored.shape != (len(centres), 2):
+        return centres_to_edges(centres)
+    apart = np.abs(stored.mean(axis=1) - centres)
     fits = apart <= np.diff(stored, axis=1)[:, 0] / 2 + 1e-9 * np.abs(stored[:, 0])
-    return stored if fits.all() else edges
+    return stored if fits.all() else centres_to_edges(centres)
 
 
 def _places(path: Path, names: list[str] | None, sources: dict) -> np.ndarray:

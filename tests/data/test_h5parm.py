@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.h5parm import centres_to_edges, read_h5parm, read_soltabs, write_h5parm
 from ddfpipe.errors import SolveError
 
@@ -95,3 +96,15 @@ def test_refusals(tmp_path):
     with pytest.raises(SolveError, match="tec000"):
         read_h5parm(tmp_path / "tec.h5")
     np.testing.assert_array_equal(centres_to_edges(np.array([5.0])), [[5.0, 5.0]])
+
+
+def test_intervals_keep_their_edges_where_times_are_missing(tmp_path):
+    """Blocks of three intervals with gaps between them, through two files as in a merge."""
+    starts = np.array([0.0, 16.0, 32.0, 1539.0, 1555.0, 1571.0, 3078.0, 3094.0, 3110.0]) + 5e9
+    table = GainTable(np.stack([starts, starts + 16.0], axis=1), np.array([[1e8, 1.1e8]]),
+                      np.ones((9, 1, 3, 2, 1), complex), ["A", "B", "C"], np.zeros((2, 2)))
+    write_h5parm(table, tmp_path / "first.h5")
+    once = read_h5parm(tmp_path / "first.h5")
+    write_h5parm(once, tmp_path / "second.h5")
+    for read in (once, read_h5parm(tmp_path / "second.h5")):
+        np.testing.assert_array_equal(read.time_edges, table.time_edges)
