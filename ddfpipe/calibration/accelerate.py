@@ -8,41 +8,70 @@ last few sweeps so that the combined residual is least removes those modes in a 
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
+
+from ddfpipe.calibration.linalg import FAST, cholesky, cholesky_solve
 
 REGULAR = 1e-10
 """Relative ridge of the small least-squares problem."""
 
+MEMORY = 6
+"""Sweeps that are kept: the latest and the five before it that it is combined with."""
 
-class Anderson:
-    """Mixes the results of the sweeps x -> G(x) of a real state vector.
+
+@njit(cache=True, nogil=True)
+def remember(before, after, kept, old, new):
+    """Add the latest sweep, which took the state `old` to `new` (n,).
+
+    before, after: (MEMORY, n) float64, the first `kept` rows of which are earlier sweeps, oldest
+    first; the oldest makes room where all are taken.  Returns how many rows are kept now.
+    """
+    if kept == len(before):
+        for i in range(kept - 1):
+            before[i] = before[i + 1]
+            after[i] = after[i + 1]
+        kept -= 1
+    before[kept] = old
+    after[kept] = new
+    return kept + 1
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def mix(before, after, kept, scale, out):
+    """Next state of a map into out (n,), from the sweeps that `remember` kept.
 
     scale: (n,) metric of the residual, the square root of the information on each component, so
-    that bright directions count for what they are worth.  memory: sweeps that are combined.
+    that bright directions count for what they are worth.
     """
-
-    def __init__(self, scale: np.ndarray, memory: int = 5) -> None:
-        self.scale, self.memory = scale, memory
-        self._before: list[np.ndarray] = []
-        self._after: list[np.ndarray] = []
-
-    def forget(self) -> None:
-        """Drop the memory, after a step that turned out badly or a change of the map."""
-        self._before, self._after = [], []
-
-    def mix(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Next state (n,) from the latest sweep, which took `before` to `after`."""
-        self._before = (self._before + [before])[-self.memory - 1:]
-        self._after = (self._after + [after])[-self.memory - 1:]
-        if len(self._before) == 1:
-            return after
-        images = np.array(self._after)
-        residual = (images - np.array(self._before)) * self.scale
-        change = residual[1:] - residual[:-1]
-        gram = change @ change.T
-        gram[np.diag_indices_from(gram)] *= 1 + REGULAR
-        size = np.sqrt(np.maximum(np.diag(gram), 1e-300))
-        try:
-            gamma = np.linalg.solve(gram / np.outer(size, size), change @ residual[-1] / size)
-        except np.linalg.LinAlgError:
-            return after
-        return after - (gamma / size) @ (images[1:] - images[:-1])
+    n, m = scale.size, kept - 1
+    out[:] = after[m]
+    if m < 1:
+        return
+    change = np.empty((m, n))
+    gram = np.empty((m, m))
+    gamma = np.zeros(m)
+    for i in range(m):
+        for k in range(n):
+            step = after[i + 1, k] - before[i + 1, k] - (after[i, k] - before[i, k])
+            change[i, k] = step * scale[k]
+            gamma[i] += change[i, k] * (after[m, k] - before[m, k]) * scale[k]
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(n):
+                total += change[i, k] * change[j, k]
+            gram[i, j] = total
+    size = np.empty(m)
+    for i in range(m):
+        size[i] = np.sqrt(max(gram[i, i] * (1 + REGULAR), 1e-300))
+        gamma[i] /= size[i]
+    for i in range(m):
+        for j in range(i):
+            gram[i, j] /= size[i] * size[j]
+        gram[i, i] = 1.0
+    if not cholesky(gram, m):
+        return
+    cholesky_solve(gram, gamma, m)
+    for i in range(m):
+        share = gamma[i] / size[i]
+        for k in range(n):
+            out[k] -= share * (after[i + 1, k] - after[i, k])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ddfpipe.calibration.accelerate import Anderson
+from ddfpipe.calibration.accelerate import MEMORY, mix, remember
 from ddfpipe.calibration.linalg import FAST, hermitian_solve
 from ddfpipe.calibration.statistics import BlockStatistics
 from ddfpipe.errors import SolveError
@@ -181,23 +181,38 @@ def solve_complex(stats: BlockStatistics, lookup: np.ndarray, start: np.ndarray,
     """
     gains = np.array(start, np.complex128, order="C")
     take = stats.count > 0 if use is None else use & (stats.count > 0)
-    enough = tolerance * np.sqrt(4.0 * gains.size)
-    information = np.zeros(gains.shape)
-    mixer: Anderson | None = None
-    last, sweeps = np.inf, 0
-    for sweeps in range(1, max_sweeps + 1):
-        before = gains.copy()
-        decrease = _sweep(stats.a_re, stats.a_im, stats.c, take, gains, lookup, information)
-        if decrease < enough or sweeps == max_sweeps:
-            break
-        if sweeps <= PLAIN_SWEEPS:  # far away the map is not smooth enough to extrapolate
+    sweeps = _solve(stats.a_re, stats.a_im, stats.c, take, gains, lookup, max_sweeps,
+                    tolerance * np.sqrt(4.0 * gains.size))
+    return gains, sweeps
+
+
+@njit(cache=True, nogil=True)
+def _solve(a_re, a_im, c, use, gains, lookup, max_sweeps, enough):
+    """Sweeps and extrapolations, gains (n_ant, n_dir) in place; returns the number of sweeps."""
+    n_ant, n_dir = gains.shape
+    information = np.zeros((n_ant, n_dir))
+    before = np.empty((MEMORY, 2 * gains.size))
+    after = np.empty((MEMORY, 2 * gains.size))
+    scale = np.empty(2 * gains.size)
+    state = gains.reshape(-1).view(np.float64)
+    kept = 0
+    last = np.inf
+    for sweep in range(1, max_sweeps + 1):
+        old = state.copy()
+        decrease = _sweep(a_re, a_im, c, use, gains, lookup, information)
+        if decrease < enough or sweep == max_sweeps:
+            return sweep
+        if sweep <= PLAIN_SWEEPS:  # far away the map is not smooth enough to extrapolate
             last = decrease
             continue
-        if mixer is None:
-            mixer = Anderson(np.repeat(np.sqrt(information.ravel()), 2))
+        if sweep == PLAIN_SWEEPS + 1:
+            for p in range(n_ant):
+                for d in range(n_dir):
+                    scale[2 * (p * n_dir + d)] = np.sqrt(information[p, d])
+                    scale[2 * (p * n_dir + d) + 1] = scale[2 * (p * n_dir + d)]
         if decrease > 2 * last:
-            mixer.forget()
+            kept = 0
         last = decrease
-        mixed = mixer.mix(before.ravel().view(np.float64), gains.ravel().view(np.float64))
-        gains = mixed.view(np.complex128).reshape(gains.shape).copy()
-    return gains, sweeps
+        kept = remember(before, after, kept, old, state)
+        mix(before, after, kept, scale, state)
+    return max_sweeps

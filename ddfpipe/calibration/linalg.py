@@ -15,18 +15,37 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def cholesky(matrix, n):
-    """Lower Cholesky factor in place of the lower triangle of (n, n) float64; False if it fails."""
-    for j in range(n):
-        for k in range(j + 1):
-            total = matrix[j, k]
+    """Lower Cholesky factor in place of the lower triangle of (n, n) float64; False if it fails.
+
+    Column by column, four rows at a time: their sums do not wait for each other.
+    """
+    for k in range(n):
+        total = matrix[k, k]
+        for i in range(k):
+            total -= matrix[k, i] * matrix[k, i]
+        if not total > 0.0:
+            return False
+        root = np.sqrt(total)
+        matrix[k, k] = root
+        inverse = 1.0 / root
+        j = k + 1
+        while j + 3 < n:
+            a, b, c, d = matrix[j, k], matrix[j + 1, k], matrix[j + 2, k], matrix[j + 3, k]
             for i in range(k):
-                total -= matrix[j, i] * matrix[k, i]
-            if k < j:
-                matrix[j, k] = total / matrix[k, k]
-            else:
-                if not total > 0.0:
-                    return False
-                matrix[j, j] = np.sqrt(total)
+                x = matrix[k, i]
+                a -= matrix[j, i] * x
+                b -= matrix[j + 1, i] * x
+                c -= matrix[j + 2, i] * x
+                d -= matrix[j + 3, i] * x
+            matrix[j, k], matrix[j + 1, k] = a * inverse, b * inverse
+            matrix[j + 2, k], matrix[j + 3, k] = c * inverse, d * inverse
+            j += 4
+        while j < n:
+            a = matrix[j, k]
+            for i in range(k):
+                a -= matrix[j, i] * matrix[k, i]
+            matrix[j, k] = a * inverse
+            j += 1
     return True
 
 
@@ -88,25 +107,47 @@ def invert_each(matrices, out):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
+def hermitian_factor(re, im, n):
+    """Cholesky factor of a Hermitian matrix in place of its lower triangle; False if it fails."""
+    for k in range(n):
+        total = re[k, k]
+        for i in range(k):
+            total -= re[k, i] * re[k, i] + im[k, i] * im[k, i]
+        if not total > 0.0:
+            return False
+        root = np.sqrt(total)
+        re[k, k] = root
+        inverse = 1.0 / root
+        j = k + 1
+        while j + 1 < n:
+            a, b, c, d = re[j, k], im[j, k], re[j + 1, k], im[j + 1, k]
+            for i in range(k):
+                x, y = re[k, i], im[k, i]
+                a -= re[j, i] * x + im[j, i] * y
+                b -= im[j, i] * x - re[j, i] * y
+                c -= re[j + 1, i] * x + im[j + 1, i] * y
+                d -= im[j + 1, i] * x - re[j + 1, i] * y
+            re[j, k], im[j, k] = a * inverse, b * inverse
+            re[j + 1, k], im[j + 1, k] = c * inverse, d * inverse
+            j += 2
+        if j < n:
+            a, b = re[j, k], im[j, k]
+            for i in range(k):
+                a -= re[j, i] * re[k, i] + im[j, i] * im[k, i]
+                b -= im[j, i] * re[k, i] - re[j, i] * im[k, i]
+            re[j, k], im[j, k] = a * inverse, b * inverse
+    return True
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def hermitian_solve(re, im, x_re, x_im, n):
     """Solve a Hermitian positive system in place by Cholesky; False when it is not positive.
 
     re, im: (n, n) float64, lower triangle used and overwritten; x_re, x_im: (n,) right-hand side
     and, on return, solution.
     """
-    for j in range(n):
-        for k in range(j + 1):
-            a, b = re[j, k], im[j, k]
-            for i in range(k):
-                a -= re[j, i] * re[k, i] + im[j, i] * im[k, i]
-                b -= im[j, i] * re[k, i] - re[j, i] * im[k, i]
-            if k < j:
-                re[j, k] = a / re[k, k]
-                im[j, k] = b / re[k, k]
-            else:
-                if not a > 0.0:
-                    return False
-                re[j, j] = np.sqrt(a)
+    if not hermitian_factor(re, im, n):
+        return False
     for i in range(n):
         a, b = x_re[i], x_im[i]
         for k in range(i):

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from ddfpipe.calibration.accelerate import Anderson
+from ddfpipe.calibration.accelerate import MEMORY, mix, remember
 from ddfpipe.calibration.als import assemble, outer_products
-from ddfpipe.calibration.linalg import cholesky, cholesky_solve
+from ddfpipe.calibration.linalg import FAST, cholesky, cholesky_solve
 from ddfpipe.calibration.statistics import BlockStatistics
 
 AMPLITUDE_STEP = 0.7
@@ -58,33 +58,41 @@ class LogGains:
         return np.exp(self.log_amp + 1j * self.phase)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _times(n_re, n_im, g_re, g_im, out_re, out_im):
+    """out (n_dir,) = N g of a packed Hermitian matrix."""
+    k = 0
+    for d in range(g_re.size):
+        x, y = g_re[d], g_im[d]
+        re = n_re[k + d] * x
+        im = n_re[k + d] * y
+        for e in range(d):
+            u, v = np.float64(n_re[k + e]), np.float64(n_im[k + e])
+            re += u * g_re[e] - v * g_im[e]
+            im += u * g_im[e] + v * g_re[e]
+            out_re[e] += u * x + v * y
+            out_im[e] += u * y - v * x
+        out_re[d] = re
+        out_im[d] = im
+        k += d + 1
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def _gradient(n_re, n_im, rhs, g, temper, log_amp, phase, mean, amp_precision, amp_shift, prior,
               prior_mean, vector):
     """Right-hand side of one station's step; see the module's text."""
     n_dir = g.size
+    g_re, g_im = np.empty(n_dir), np.empty(n_dir)
+    fit_re, fit_im, miss = np.empty(n_dir), np.empty(n_dir), np.empty(n_dir)
     for d in range(n_dir):
-        vector[d] = 0.0
-        vector[n_dir + d] = 0.0
-    k = 0
-    for d in range(n_dir):  # N g, accumulated in vector as (real, imaginary)
-        for e in range(d):
-            z = complex(n_re[k], n_im[k])
-            u = z * g[e]
-            v = np.conj(z) * g[d]
-            vector[d] += u.real
-            vector[n_dir + d] += u.imag
-            vector[e] += v.real
-            vector[n_dir + e] += v.imag
-            k += 1
-        vector[d] += n_re[k] * g[d].real
-        vector[n_dir + d] += n_re[k] * g[d].imag
-        k += 1
+        g_re[d], g_im[d] = g[d].real, g[d].imag
+        miss[d] = prior_mean[d] - phase[d]
+    _times(n_re, n_im, g_re, g_im, fit_re, fit_im)
     for d in range(n_dir):
         pull = 0.0
         for e in range(n_dir):
-            pull += prior[d, e] * (prior_mean[e] - phase[e])
-        s = 2.0 / temper * np.conj(g[d]) * (rhs[d] - complex(vector[d], vector[n_dir + d]))
+            pull += prior[d, e] * miss[e]
+        s = 2.0 / temper * np.conj(g[d]) * (rhs[d] - complex(fit_re[d], fit_im[d]))
         vector[d] = s.real + amp_precision[d] * (mean[d] + amp_shift[d] - log_amp[d])
         vector[n_dir + d] = s.imag + pull
 
@@ -124,6 +132,22 @@ def _take_step(vector, log_amp, phase, g):
 
 
 @njit(cache=True, nogil=True)
+def _mean_amplitudes(log_amp, amp_shift, amp_precision, seen, mean):
+    """Mean of the amplitudes of the stations seen, weighted by their priors; kept without any."""
+    n_ant, n_dir = log_amp.shape
+    if not seen.any():
+        return
+    for d in range(n_dir):
+        total = 0.0
+        weight = 0.0
+        for p in range(n_ant):
+            if seen[p]:
+                total += amp_precision[p, d] * (log_amp[p, d] - amp_shift[p, d])
+                weight += amp_precision[p, d]
+        mean[d] = total / weight
+
+
+@njit(cache=True, nogil=True)
 def _shift_mean(log_amp, mean, seen, information, amp_precision, amp_shift):
     """Move all amplitudes along their mean by a Newton step, then set the mean."""
     n_ant, n_dir = log_amp.shape
@@ -152,16 +176,10 @@ def _shift_mean(log_amp, mean, seen, information, amp_precision, amp_shift):
             s = min(0.3, max(-0.3, step[d]))
             for p in range(n_ant):
                 log_amp[p, d] += s
-    for d in range(n_dir):
-        total = 0.0
-        weight = 0.0
-        for p in range(n_ant):
-            if seen[p]:
-                total += amp_precision[p, d] * (log_amp[p, d] - amp_shift[p, d])
-                weight += amp_precision[p, d]
-        mean[d] = total / weight
-        for p in range(n_ant):
-            if not seen[p]:
+    _mean_amplitudes(log_amp, amp_shift, amp_precision, seen, mean)
+    for p in range(n_ant):
+        if not seen[p]:
+            for d in range(n_dir):
                 log_amp[p, d] = mean[d] + amp_shift[p, d]
 
 
@@ -237,6 +255,58 @@ def _posterior(a_re, a_im, c, use, lookup, temper, g, prior, precision):
                 precision[p, e, d] = precision[p, d, e]
 
 
+@njit(cache=True, nogil=True)
+def _diagonal(factors, out):
+    """Diagonals of the matrices with these factors: out (2, n_ant, n_dir), amplitudes and phases."""
+    _, n_ant, n_dir = out.shape
+    for p in range(n_ant):
+        for i in range(2 * n_dir):
+            total = 0.0
+            for k in range(i + 1):
+                total += factors[p, i, k] ** 2
+            out[i // n_dir, p, i % n_dir] = total
+
+
+@njit(cache=True, nogil=True)
+def _fit(a_re, a_im, c, use, lookup, temper, state, mean, amp_precision, amp_shift, prior,
+         prior_mean, max_sweeps, enough, amp_variance):
+    """Sweeps and extrapolations, state (2, n_ant, n_dir) and mean in place; the number of sweeps.
+
+    amp_variance (n_ant, n_dir) gets the posterior variance of ln|g|, other directions held.
+    """
+    _, n_ant, n_dir = state.shape
+    log_amp, phase, flat = state[0], state[1], state.reshape(-1)
+    factors = np.zeros((n_ant, 2 * n_dir, 2 * n_dir))
+    diagonal = np.empty(state.shape)
+    seen = np.zeros(n_ant, np.bool_)
+    total = np.zeros((n_dir, n_dir))
+    before = np.empty((MEMORY, flat.size))
+    after = np.empty((MEMORY, flat.size))
+    scale = np.empty(flat.size)
+    kept, sweep = 0, 0
+    last, longest = np.inf, np.inf
+    while True:
+        sweep += 1
+        old = flat.copy()
+        decrease, longest = _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean,
+                                   amp_precision, amp_shift, prior, prior_mean, factors,
+                                   longest > REFACTOR_STEP, seen, total)
+        if sweep == 1:
+            _diagonal(factors, diagonal)
+            scale[:] = np.sqrt(diagonal).reshape(-1)
+        if decrease < enough or sweep >= max_sweeps:
+            break
+        if decrease > 2 * last or longest > REFACTOR_STEP:
+            kept = 0
+        last = decrease
+        kept = remember(before, after, kept, old, flat)
+        mix(before, after, kept, scale, flat)
+        _mean_amplitudes(log_amp, amp_shift, amp_precision, seen, mean)
+    _diagonal(factors, diagonal)
+    amp_variance[:] = 1.0 / diagonal[0]
+    return sweep
+
+
 def polish(stats: BlockStatistics, lookup: np.ndarray, start: LogGains, *,
            amp_variance: np.ndarray, amp_shift: np.ndarray, prior: np.ndarray,
            prior_mean: np.ndarray, temper: float = 1.0, max_sweeps: int = 24,
@@ -252,49 +322,13 @@ def polish(stats: BlockStatistics, lookup: np.ndarray, start: LogGains, *,
     Stations without data end at their prior mean and mean amplitude.
     """
     take = stats.count > 0 if use is None else use & (stats.count > 0)
-    log_amp, phase, mean = start.log_amp.copy(), start.phase.copy(), start.amp_mean.copy()
-    n_ant, n_dir = phase.shape
+    state, mean = np.array([start.log_amp, start.phase]), start.amp_mean.copy()
     prior, prior_mean = np.ascontiguousarray(prior), np.ascontiguousarray(prior_mean)
-    amp_precision, amp_shift = 1.0 / amp_variance, np.ascontiguousarray(amp_shift)
-    factors = np.zeros((n_ant, 2 * n_dir, 2 * n_dir))
-    seen = np.zeros(n_ant, bool)
-    total = np.zeros((n_dir, n_dir))
-    enough = tolerance * np.sqrt(4.0 * phase.size)
-    mixer: Anderson | None = None
-    last, longest, sweeps = np.inf, np.inf, 0
-    for sweeps in range(1, max_sweeps + 1):
-        before = np.concatenate([log_amp.ravel(), phase.ravel()])
-        decrease, longest = _sweep(stats.a_re, stats.a_im, stats.c, take, lookup, temper, log_amp,
-                                   phase, mean, amp_precision, amp_shift, prior, prior_mean,
-                                   factors, longest > REFACTOR_STEP, seen, total)
-        if decrease < enough or sweeps == max_sweeps:
-            break
-        if mixer is None:
-            mixer = Anderson(_scale(factors, n_dir))
-        if decrease > 2 * last or longest > REFACTOR_STEP:
-            mixer.forget()
-        last = decrease
-        mixed = mixer.mix(before, np.concatenate([log_amp.ravel(), phase.ravel()]))
-        log_amp, phase = mixed.reshape(2, n_ant, n_dir).copy()
-        if seen.any():
-            mean = np.average((log_amp - amp_shift)[seen], axis=0, weights=amp_precision[seen])
-    result = LogGains(log_amp, phase, mean, np.empty(prior.shape))
-    result.amp_variance = 1.0 / _amp_diagonal(factors)
+    variance = np.empty(state.shape[1:])
+    sweeps = _fit(stats.a_re, stats.a_im, stats.c, take, lookup, temper, state, mean,
+                  1.0 / amp_variance, np.ascontiguousarray(amp_shift), prior, prior_mean,
+                  max_sweeps, tolerance * np.sqrt(2.0 * state.size), variance)
+    result = LogGains(state[0], state[1], mean, np.empty(prior.shape), variance)
     _posterior(stats.a_re, stats.a_im, stats.c, take, lookup, temper, result.gains, prior,
                result.precision)
     return result, sweeps
-
-
-def _amp_diagonal(factors: np.ndarray) -> np.ndarray:
-    """(n_ant, n_dir) information on the amplitudes, the prior's included."""
-    n_dir = factors.shape[1] // 2
-    lower = np.tril(factors[:, :n_dir, :n_dir])
-    return np.einsum("pij,pij->pi", lower, lower)
-
-
-def _scale(factors: np.ndarray, n_dir: int) -> np.ndarray:
-    """Square root of the diagonal of each station's matrix, as (2 n_ant n_dir,): amplitudes, then
-    phases, from its Cholesky factors."""
-    lower = np.tril(factors)
-    diagonal = np.einsum("pij,pij->pi", lower, lower)
-    return np.sqrt(np.concatenate([diagonal[:, :n_dir].ravel(), diagonal[:, n_dir:].ravel()]))

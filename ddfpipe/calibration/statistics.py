@@ -108,35 +108,43 @@ def _tile(re, im, d, e, n):
 
 
 @njit(cache=True, nogil=True)
-def _store(a_re, a_im, c, n_dir, b, d, e, re, im):
-    """Put the sum of rows (d, e) where it belongs: A, c (row n_dir is the data) or nowhere."""
-    if d > n_dir or e > d or e >= n_dir:
-        return
-    if d == n_dir:
-        c[b, e] = complex(re, -im)
-    else:
-        k = d * (d + 1) // 2 + e
-        a_re[b, k] = re
-        a_im[b, k] = im
+def _pack(sum_re, sum_im, a_re, a_im, c, b):
+    """Rows of sums of baseline b as packed A and c; the row behind the directions is the data."""
+    n_dir = c.shape[1]
+    k = 0
+    for d in range(n_dir):
+        for e in range(d + 1):
+            a_re[b, k] = sum_re[d, e]
+            a_im[b, k] = sum_im[d, e]
+            k += 1
+    for e in range(n_dir):
+        c[b, e] = complex(sum_re[n_dir, e], -sum_im[n_dir, e])
 
 
 @njit(cache=True, nogil=True)
 def _statistics(model, data, weight, channels, first, last, a_re, a_im, c, power, count):
-    """Fill the statistics of baselines first <= b < last."""
+    """Fill the statistics of baselines first <= b < last.
+
+    Sums go through small arrays: writing each into its packed place keeps the compiler from
+    vectorising the tiles, at twice the cost.
+    """
     n_dir, n_time = model.shape[0], model.shape[1]
     rows = n_dir + 1 + (n_dir + 1) % 2
     re = np.zeros((rows, n_time * channels.size), np.float32)
     im = np.zeros((rows, n_time * channels.size), np.float32)
+    sum_re = np.zeros((rows, rows), np.float32)
+    sum_im = np.zeros((rows, rows), np.float32)
     for b in range(first, last):
         n, power[b] = _gather(model, data, weight, channels, b, re, im)
         count[b] = n
         for d in range(0, rows, 2):
             for e in range(0, d + 2, 2):
                 r00, i00, r01, i01, r10, i10, r11, i11 = _tile(re, im, d, e, n)
-                _store(a_re, a_im, c, n_dir, b, d, e, r00, i00)
-                _store(a_re, a_im, c, n_dir, b, d, e + 1, r01, i01)
-                _store(a_re, a_im, c, n_dir, b, d + 1, e, r10, i10)
-                _store(a_re, a_im, c, n_dir, b, d + 1, e + 1, r11, i11)
+                sum_re[d, e], sum_im[d, e] = r00, i00
+                sum_re[d, e + 1], sum_im[d, e + 1] = r01, i01
+                sum_re[d + 1, e], sum_im[d + 1, e] = r10, i10
+                sum_re[d + 1, e + 1], sum_im[d + 1, e + 1] = r11, i11
+        _pack(sum_re, sum_im, a_re, a_im, c, b)
 
 
 def block_statistics(model: np.ndarray, data: np.ndarray, weight: np.ndarray,
@@ -155,10 +163,10 @@ def block_statistics(model: np.ndarray, data: np.ndarray, weight: np.ndarray,
     n_dir, _, n_bl, n_chan = model.shape
     chan = np.arange(n_chan) if channels is None else np.asarray(channels, np.int64)
     n_pair = n_dir * (n_dir + 1) // 2
-    out = BlockStatistics(np.zeros((n_bl, n_pair), np.float32),
-                          np.zeros((n_bl, n_pair), np.float32),
-                          np.zeros((n_bl, n_dir), np.complex64),
-                          np.zeros(n_bl), np.zeros(n_bl, np.int64))
+    out = BlockStatistics(np.empty((n_bl, n_pair), np.float32),
+                          np.empty((n_bl, n_pair), np.float32),
+                          np.empty((n_bl, n_dir), np.complex64),
+                          np.empty(n_bl), np.empty(n_bl, np.int64))
     model = np.asarray(model, np.complex64)
     data = np.asarray(data, np.complex64)
     weight = np.asarray(weight, np.float32)
@@ -173,23 +181,28 @@ def block_statistics(model: np.ndarray, data: np.ndarray, weight: np.ndarray,
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=FAST)
 def _chi_squared(a_re, a_im, c, power, gains, ant1, ant2, out):
     n_bl, n_dir = c.shape
-    pair = np.empty(n_dir, np.complex128)
+    re = np.empty(n_dir)
+    im = np.empty(n_dir)
     for b in range(n_bl):
+        p, q = ant1[b], ant2[b]
         total = power[b]
-        for d in range(n_dir):
-            pair[d] = gains[ant1[b], d] * np.conj(gains[ant2[b], d])
         k = 0
         for d in range(n_dir):
-            total -= 2.0 * (np.conj(pair[d]) * c[b, d]).real
+            z = gains[p, d] * np.conj(gains[q, d])
+            x, y = z.real, z.imag
+            re[d] = x
+            im[d] = y
+            cross_re = 0.0
+            cross_im = 0.0
             for e in range(d):
-                z = np.conj(pair[d]) * pair[e]
-                total += 2.0 * (a_re[b, k] * z.real - a_im[b, k] * z.imag)
-                k += 1
-            total += a_re[b, k] * (pair[d].real**2 + pair[d].imag**2)
-            k += 1
+                cross_re += a_re[b, k + e] * re[e] - a_im[b, k + e] * im[e]
+                cross_im += a_re[b, k + e] * im[e] + a_im[b, k + e] * re[e]
+            total += 2.0 * (x * (cross_re - c[b, d].real) + y * (cross_im - c[b, d].imag))
+            total += a_re[b, k + d] * (x * x + y * y)
+            k += d + 1
         out[b] = total
 
 

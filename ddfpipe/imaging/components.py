@@ -23,20 +23,30 @@ _CHANNELS = 24
 """Longest run of channels between two exact phases."""
 
 
+@njit(cache=True, nogil=True)
+def _run_edges(freq, longest, edges):
+    """Fill edges with those of evenly spaced runs; how many there are."""
+    edges[0] = 0
+    n = 1
+    for c in range(1, freq.size):
+        first = edges[n - 1]
+        k = c - first
+        even = freq[first] + k * (freq[first + 1] - freq[first]) if k > 1 else freq[c]
+        if k >= longest or abs(freq[c] - even) > 1e-10 * freq[c]:
+            edges[n] = c
+            n += 1
+    edges[n] = freq.size
+    return n + 1
+
+
 def channel_blocks(freq: np.ndarray, longest: int = _CHANNELS) -> np.ndarray:
     """(n + 1,) int64 edges of runs of evenly spaced channels, none longer than `longest`.
 
     freq: (chan,) Hz.  Within a run no channel is further than 1e-10 of its frequency from even
     spacing, so that a delay of 1e-4 s (30 km of path) is wrong by less than 1e-5 rad.
     """
-    edges = [0]
-    for c in range(1, freq.size):
-        first = edges[-1]
-        k = c - first
-        even = freq[first] + k * (freq[first + 1] - freq[first]) if k > 1 else freq[c]
-        if k >= longest or abs(freq[c] - even) > 1e-10 * freq[c]:
-            edges.append(c)
-    return np.array(edges + [freq.size], np.int64)
+    edges = np.empty(freq.size + 2, np.int64)
+    return edges[:_run_edges(freq, longest, edges)]
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
@@ -90,7 +100,7 @@ def _add_channels(flux, s, c0, n_chan, n, smear, cr, ci, dr, di, a, da, sum_re, 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, out):
-    """Direct sum; uvw and rate (row, 3) in seconds and 1, flux (chan, src), out (row, chan, 2).
+    """Direct sum; uvw and rate (row, 3) in m and m/s, flux (chan, src), out (row, chan, 2).
 
     The processor's lanes hold rows, not components: facets and groups that share a beam often hold
     a handful of components, too few to fill them.  Plain loops over scratch arrays: views made in
@@ -107,8 +117,8 @@ def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, out):
         n = min(_ROWS, uvw.shape[0] - r0)
         for i in range(n):
             for j in range(3):
-                u[j, i] = uvw[r0 + i, j]
-                u[3 + j, i] = rate[r0 + i, j] * span
+                u[j, i] = uvw[r0 + i, j] / SPEED_OF_LIGHT
+                u[3 + j, i] = rate[r0 + i, j] / SPEED_OF_LIGHT * span
         for k in range(edges.size - 1):
             c0 = edges[k]
             n_chan = edges[k + 1] - c0
@@ -157,10 +167,9 @@ def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None) -> np.nda
         raise ImagingError(f"prediction: l {l.shape}, m {m.shape}, flux {flux.shape}, uvw "
                            f"{uvw.shape}, {freq.size} channels and a contiguous complex64 output "
                            f"{out.shape} do not fit together")
-    width, span, rate = (0.0, 0.0, np.zeros((1, 1, 3))) if smear is None else smear
-    rate = np.broadcast_to(np.asarray(rate, np.float64) / SPEED_OF_LIGHT, uvw.shape)
-    _predict(l, m, n_minus_one(l, m), np.ascontiguousarray(flux.T),
-             uvw.reshape(-1, 3) / SPEED_OF_LIGHT, np.ascontiguousarray(rate).reshape(-1, 3), freq,
-             channel_blocks(freq), float(width), float(span), smear is not None,
-             out.view(np.float32).reshape(-1, freq.size, 2))
+    width, span, rate = (0.0, 0.0, uvw) if smear is None else smear  # a rate is not looked at then
+    rate = np.broadcast_to(np.asarray(rate, np.float64), uvw.shape)
+    _predict(l, m, n_minus_one(l, m), np.ascontiguousarray(flux.T), uvw.reshape(-1, 3),
+             np.ascontiguousarray(rate).reshape(-1, 3), freq, channel_blocks(freq), float(width),
+             float(span), smear is not None, out.view(np.float32).reshape(-1, freq.size, 2))
     return out

@@ -29,18 +29,45 @@ def timed(part: str):
     CLOCK[part] += time.process_time() - before
 
 
-def read_rows(main, first: int, count: int, n_bl: int, hands: bool):
-    """(uvw (time, bl, 3), data, weight) of `count` times; hands: XX and YY apart, else Stokes I."""
-    rows = {"startrow": first * n_bl, "nrow": count * n_bl}
-    data = main.getcol("DATA", **rows)[..., [0, 3]]
-    flag = main.getcol("FLAG", **rows)[..., [0, 3]]
-    weight = np.where(flag, 0, main.getcol("WEIGHT_SPECTRUM", **rows)[..., [0, 3]])
-    uvw = main.getcol("UVW", **rows).reshape(count, n_bl, 3)
-    if not hands:  # two hands of equal weight: half the variance
-        weight = 2 * np.where((weight > 0).all(axis=-1), weight.mean(axis=-1), 0)
-        data = 0.5 * (data[..., 0] + data[..., 1])
-    shape = (count, n_bl, *data.shape[1:])
-    return uvw, data.reshape(shape), weight.astype(np.float32).reshape(shape)
+class Reader:
+    """The rows of a measurement set, `most` times at a time, into buffers that are used again.
+
+    hands: XX and YY apart, else Stokes I.
+    """
+
+    def __init__(self, path: str, most: int, hands: bool) -> None:
+        from casacore.tables import table
+
+        self.hands = hands
+        self.places = table(f"{path}/ANTENNA", ack=False).getcol("POSITION")
+        self.freq = table(f"{path}/SPECTRAL_WINDOW", ack=False).getcol("CHAN_FREQ")[0]
+        self.main = table(path, ack=False)
+        n_ant = len(self.places)
+        stamps = self.main.getcol("TIME", nrow=n_ant * (n_ant + 1) // 2)
+        self.n_bl = int(np.count_nonzero(stamps == stamps[0]))
+        self.times = self.main.getcol("TIME", rowincr=self.n_bl)
+        self.pairs = [self.main.getcol(f"ANTENNA{k}", nrow=self.n_bl) for k in (1, 2)]
+        shape = (most * self.n_bl, len(self.freq), 4)
+        self.buffers = {"DATA": np.empty(shape, np.complex64), "FLAG": np.empty(shape, bool),
+                        "WEIGHT_SPECTRUM": np.empty(shape, np.float32)}
+
+    def __call__(self, first: int, count: int):
+        """(uvw (time, bl, 3), data, weight) of `count` times."""
+        rows = {"startrow": first * self.n_bl, "nrow": count * self.n_bl}
+        for name, buffer in self.buffers.items():
+            self.main.getcolnp(name, buffer[:count * self.n_bl], **rows)
+        uvw = self.main.getcol("UVW", **rows).reshape(count, self.n_bl, 3)
+        data, flag, weight = (self.buffers[name][:count * self.n_bl]
+                              for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"))
+        first_hand, last_hand = (np.where(flag[..., k], 0, weight[..., k]) for k in (0, 3))
+        if self.hands:
+            data, weight = data[..., [0, 3]], np.stack([first_hand, last_hand], axis=-1)
+        else:  # two hands of equal weight: half the variance
+            good = (first_hand > 0) & (last_hand > 0)
+            weight = np.where(good, first_hand + last_hand, 0)
+            data = np.float32(0.5) * (data[..., 0] + data[..., 3])
+        shape = (count, self.n_bl, *data.shape[1:])
+        return uvw, data.reshape(shape), weight.astype(np.float32, copy=False).reshape(shape)
 
 
 def noise_scale(data, weight, ant1, ant2, n_ant: int) -> np.ndarray:
@@ -112,30 +139,27 @@ def load_kernels(job: dict) -> None:
 def solve(job: dict) -> dict:
     """Do the job; returns gains and figures."""
     with timed("start"):
-        from casacore.tables import table
+        import casacore.tables  # noqa: F401
+
+        import ddfpipe.data.solutions  # noqa: F401
 
         load_kernels(job)
     with timed("read"):
         sky = dict(np.load(job["sky"]))
-        places = table(f"{job['ms']}/ANTENNA", ack=False).getcol("POSITION")
-        freq = table(f"{job['ms']}/SPECTRAL_WINDOW", ack=False).getcol("CHAN_FREQ")[0]
-        main = table(job["ms"], ack=False)
-        stamps = main.getcol("TIME")
-        n_bl = int(np.count_nonzero(stamps == stamps[0]))
-        pairs = [main.getcol(f"ANTENNA{k}", nrow=n_bl) for k in (1, 2)]
-        times = stamps[::n_bl]
-    hands = job["options"].get("mode") == "Diag"
+        hands = job["options"].get("mode") == "Diag"
+        read = Reader(job["ms"], job["slots"], hands)
     with timed("solve"):
-        solver = make_solver(job, places, sky, freq, pairs)
+        solver = make_solver(job, read.places, sky, read.freq, read.pairs)
     n_dir, step, scale = len(sky["patches"]), job["slots"], None
-    model = np.empty((n_dir, step, n_bl, len(freq)), np.complex64)
+    times, freq = read.times, read.freq
+    model = np.empty((n_dir, step, read.n_bl, len(freq)), np.complex64)
     for first in range(0, len(times), step):
         count = min(step, len(times) - first)
         with timed("read"):
-            uvw, data, weight = read_rows(main, first, count, n_bl, hands)
+            uvw, data, weight = read(first, count)
         with timed("noise"):
             if scale is None:
-                scale = noise_scale(data, weight, *pairs, len(places)).astype(np.float32)
+                scale = noise_scale(data, weight, *read.pairs, len(read.places)).astype(np.float32)
             weight = weight * scale
         with timed("predict"):
             predict(sky, uvw, freq, model[:, :count])
@@ -146,7 +170,7 @@ def solve(job: dict) -> dict:
     with timed("solve"):
         gains, error, _, facts = solver.finish()
     with timed("write"):
-        save(job, gains, error, facts, freq, sky, places)
+        save(job, gains, error, facts, freq, sky, read.places)
     return facts
 
 
