@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """One small simulated field through the whole recipe with every engine that is here; a table.
 
-    python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet] [WORD...]
+    python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet] [--hour]
+                                        [WORD...]
 
 simulates FOLDER/field (kept if it is there), runs `pipeline.py` unattended in FOLDER/<engine>
 (finished stages are kept), images the noise alone and the error-free field with each run's own
 weights, facets and mask, and writes FOLDER/figures.json and FOLDER/table.md.  Other words are
 handed to pipeline.py, such as --machine-dp3=PLACE.  Engines whose programs are missing are left out,
 with a line that says what to install.  "mixed" takes gains from our own engine and images from
-WSClean.
+WSClean.  --hour takes a smaller field, observed for one hour without gaps, which suits killMS and takes
+DDFacet some 15 minutes of CPU; without it the field is seen in short scans over six hours.
 
 The field has no beam, for Linux distributions build WSClean without one.  Fluxes, artefacts and what
 is left of sources too faint for any mask are measured as in `known_answer.py`, phases against the
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -70,6 +73,16 @@ station_spread = 0.1
 flag_random = 0.03
 flag_slots = 0.02
 """
+HOUR = {
+    "hours": 1.0, "blocks": 1, "slots": 360, "interval_s": 10.0, "n_ms": 3, "core_fields": 12,
+    "remote_stations": 8, "small_list": 2, "n_sources": 12, "radius_deg": 0.26, "n_bright": 5,
+    "separation_deg": 0.15, "diffractive_km": 8.0, "sample_jy": 0.45,
+}
+"""What --hour changes in the field: 20 stations, 3 sets, one scan."""
+
+HOUR_CONFIG = {"imsize": 520, "ndir": 4, "dt_very_slow": 12.0}
+"""What --hour changes in the configuration."""
+
 CONFIG = """\
 [data]
 mslist = {field}/mslist.txt
@@ -87,6 +100,7 @@ final_psf_arcsec = 18
 ndir = 6
 uvmin = 0.1
 dt_di = 0.5
+dt_very_slow = 43.63
 normalize = ['None', 'None', 'None']
 NIterKF = [6, 6, 6, 6, 6, 6, 6]
 [masking]
@@ -106,13 +120,22 @@ SAMPLE_S = 0.25
 """Seconds between looks at the memory of a run."""
 
 
-def simulated(folder: Path) -> Path:
-    """The measurement sets, simulated unless they are there."""
+def changed(text: str, changes: dict) -> str:
+    """A text of lines "name = value" with other values."""
+    for name, value in changes.items():
+        text, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
+        if found != 1:
+            raise ValueError(f"{found} lines set {name}")
+    return text
+
+
+def simulated(folder: Path, spec: str) -> Path:
+    """The measurement sets of a specification, simulated unless they are there."""
     field = folder / "field"
     if not (field / "big-mslist.txt").exists():
         field.mkdir(parents=True, exist_ok=True)
         preset = folder / "field.toml"
-        preset.write_text(FIELD)
+        preset.write_text(spec)
         write_sky(str(preset), folder / "sky.skymodel")
         command = [sys.executable, ROOT / "scripts/simulate.py", "--config", preset, "--output",
                    field, "--set", f"sky.model={folder / 'sky.skymodel'}"]
@@ -159,10 +182,10 @@ class PeakMemory(threading.Thread):
             self.peak = max(self.peak, total)
 
 
-def run_recipe(engine: str, field: Path, run: Path, words: list[str]) -> dict:
+def run_recipe(engine: str, config: str, run: Path, words: list[str]) -> dict:
     """Run the pipeline; CPU and wall time in s and memory in bytes, kept from the first whole run."""
     run.mkdir(parents=True, exist_ok=True)
-    (run / "field.cfg").write_text(CONFIG.format(field=field))
+    (run / "field.cfg").write_text(config)
     note = run / "cost.json"
     if note.exists():
         return json.loads(note.read_text())
@@ -318,7 +341,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--hour", action="store_true")
     options, words = parser.parse_known_args()
+    spec = changed(FIELD, HOUR if options.hour else {})
+    config = changed(CONFIG, HOUR_CONFIG if options.hour else {})
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}
@@ -328,8 +354,8 @@ def main() -> None:
             print(f"== {engine} is left out: {lacking}", flush=True)
             continue
         print(f"== {engine}", flush=True)
-        field = simulated(folder)
-        cost = run_recipe(engine, field, folder / engine, words)
+        field = simulated(folder, spec)
+        cost = run_recipe(engine, config.format(field=field), folder / engine, words)
         figures[engine] = cost | measure(folder / engine, field)
         (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
         (folder / "table.md").write_text(table(figures))

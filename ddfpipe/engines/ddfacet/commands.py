@@ -280,6 +280,9 @@ def _directions(s: Solving) -> dict[str, object]:
         found["EvolutionSolFile"] = s.evolve
     if s.beam is not None:
         found |= {"BeamModel": "LOFAR", "LOFARBeamMode": "A", "BeamAt": s.beam}
+    elif s.pre_apply:
+        # "facet", its default, takes the number of a facet for that of a direction
+        found["BeamAt"] = "tessel"
     return found
 
 

@@ -123,7 +123,7 @@ SOLVE = c.Solving("kMS.py", "/c/a.ms", "DDS0", "/s/sols", "/s/cache", 1.0, 1, 8,
      "--dt=43.63 --NChanSols=1 --NCPU=8 --Weighting=Natural --UpdateWeights=1 --DoBar=0 "
      "--DebugPdb=0 --UVMinMax=0.1,1000 --SolverType=KAFCA --PolMode=Scalar --BaseImageName=/s/m "
      "--DicoModel=/s/m.DicoModel --NodesFile=/w/n.npy --DDFCacheDir=/s/cache --NIterKF=6 "
-     "--CovQ=0.1 --LambdaKF=0.5 --PreApplySols=[DDS3_full_smoothed]"),
+     "--CovQ=0.1 --LambdaKF=0.5 --BeamAt=tessel --PreApplySols=[DDS3_full_smoothed]"),
     (replace(SOLVE, name="DIS1", model_column="DD_PREDICT", update_weights=False, channels=4),
      "kMS.py --MSName=/c/a.ms --InCol=DATA --OutCol=DATA --OutSolsName=DIS1 --SolsDir=/s/sols "
      "--dt=1 --NChanSols=4 --NCPU=8 --Weighting=Natural --UpdateWeights=0 --DoBar=0 --DebugPdb=0 "

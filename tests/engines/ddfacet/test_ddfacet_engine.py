@@ -98,6 +98,25 @@ def test_solves_find_the_gains_that_are_in_the_data(engine, field, kind, amplitu
     assert before == [path.stat().st_mtime_ns for path in result.products]
 
 
+def test_gains_applied_before_a_solve_are_those_of_each_direction(engine, field):
+    """On top of gains that the data do not have, what is found is their inverse."""
+    simulation, sources = field
+    write_directions(engine.native.workdir, sources)
+    give_gains(engine, field, "g", reach=0.8, size=(1.0, 1.0, 1.0))
+    job = SolveJob(
+        "s", VisSelection(tuple(simulation.ms[:1]), "DATA"), "DD",
+        true_model(engine, field, whole_pixels=True), clusters=Path("directions.npy"), dt_min=0.5,
+        n_chan_sols=1, decorrelation=False, pre_apply=("g",), update_weights=False)
+    engine.solve(job, Listener())
+    found, given = (
+        solutions.load_solution(engine.native.solsdir, simulation.ms[0], name).gains[..., 0]
+        for name in ("s", "g"))
+    phase = np.angle(found * given)
+    worst = np.abs(np.angle(np.exp(1j * (phase - phase[:, :, :1])))).max(axis=(1, 2, 3))
+    # KAFCA starts from gains of one and takes some intervals to get anywhere, see docs/engines.md
+    assert worst[0] > 0.2 and worst[4:].max() < 0.06 and np.abs(found[4:]).std() < 0.02
+
+
 def test_a_program_that_fails_is_told_and_leaves_nothing(engine, field, monkeypatch):
     """DDFacet with an option that it does not know."""
     simulation, _ = field
