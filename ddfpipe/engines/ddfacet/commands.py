@@ -31,6 +31,14 @@ ALL_KM = (0.0, 1000.0)
 FACTORS, ONCE, LEAST_SIZE = (3, 5, 7), (11, 13), 65
 """Prime factors of DDFacet's image sizes; of the second ones at most one, once; its least size."""
 
+LEAST_LM_STEPS = 7
+"""Steps of CohJones in an interval at least, the default of killMS: with one, which suits KAFCA of
+hundreds of intervals, a solve leaves phases that change between intervals as they are."""
+
+MANY_INTERVALS, LEAST_KF_STEPS = 50, 6
+"""KAFCA does as many steps an interval as it is told where a set has so many intervals; at least so
+many where it has fewer: with one it takes eight of them to find gains that do not even change."""
+
 WORKER_DIED = re.compile(r"^Process Worker\S*:$")
 """What killMS prints when one of its processes dies; it then waits for that for ever (3.3.0)."""
 
@@ -241,6 +249,12 @@ class Solving:
     beam: str | None = None
 
 
+def filter_steps(asked: int, times, minutes: float) -> int:
+    """Steps of KAFCA an interval; times: (n,) s, those of the data, ascending."""
+    intervals = len({int((time - times[0]) // (60 * minutes)) for time in times})
+    return asked if intervals >= MANY_INTERVALS else max(asked, LEAST_KF_STEPS)
+
+
 def solve_command(s: Solving) -> list[str]:
     """kMS.py on one measurement set; it ignores parset files, so all is on its line.
 
@@ -265,9 +279,10 @@ def solve_command(s: Solving) -> list[str]:
 
 
 def _full_jones(s: Solving) -> dict[str, object]:
+    # NIterLM is what CohJones heeds; the LoTSS pipeline leaves it at its default
     return {"SolverType": "CohJones", "PolMode": "IFull", "SkyModelCol": s.model_column,
-            "NIterLM": s.iterations, "NIterKF": s.iterations, "CovQ": float(s.cov_q),
-            "LambdaKF": float(s.lambda_kf)}
+            "NIterLM": max(LEAST_LM_STEPS, s.iterations), "NIterKF": s.iterations,
+            "CovQ": float(s.cov_q), "LambdaKF": float(s.lambda_kf)}
 
 
 def _directions(s: Solving) -> dict[str, object]:

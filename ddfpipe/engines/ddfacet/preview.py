@@ -23,6 +23,7 @@ from .commands import (
     W_MAX, Cleaning, Imaging, Solving, clip_command, fast_size, image_command, predict_command,
     solve_command,
 )
+from .solver import steps
 
 FROM_DATA = {"--CF-wmax": "<largest w of the data>", "--CF-Nw": "<planes up to it>",
              "--Image-NPix": "<the model's>", "--Image-Cell": "<the model's>",
@@ -107,14 +108,14 @@ def _solve(engine, job: SolveJob) -> list[list[str]]:
     for info in _infos(job):
         slots = max(1, round((job.dt_min or 0) * MINUTE / info.interval))
         chans = int(np.ceil(info.n_chan / (job.n_chan_sols or 1)))
-        ms = _copy(native, job, info)
+        ms, minutes = _copy(native, job, info), slots * info.interval / MINUTE
         words = solve_command(Solving(
             str(killms), ms, job.name, str(folder / "solutions"), str(folder / "cache"),
-            slots * info.interval / MINUTE, -(-info.n_chan // chans), native.solve_threads,
-            job.n_iter, uv_km=job.vis.uv_km, down_weight=job.uv_down_weight, cov_q=job.cov_q,
-            lambda_kf=job.lambda_kf, robust=job.robust, update_weights=job.update_weights,
-            pre_apply=job.pre_apply, evolve=job.evolve_from, beam=engine.beam,
-            **model,
+            minutes, -(-info.n_chan // chans), native.solve_threads,
+            steps(job, info.times, minutes), uv_km=job.vis.uv_km,
+            down_weight=job.uv_down_weight, cov_q=job.cov_q, lambda_kf=job.lambda_kf,
+            robust=job.robust, update_weights=job.update_weights, pre_apply=job.pre_apply,
+            evolve=job.evolve_from, beam=engine.beam, **model,
         ))
         if automatic:
             words = [f"--{name}=<from signal and noise>" if name in ("dt", "NChanSols") else word

@@ -18,6 +18,7 @@ from ...data.ms import open_table
 from ...errors import SolveError
 from ...naming import solution_file
 from ...units import ARCSEC, MINUTE
+from ..base import SolveJob
 from ..external.copies import WorkingCopy
 from ..external.solving import SetwiseSolve
 from ..external.view import PREDICT, View
@@ -26,7 +27,7 @@ from ..native.solving import frequency_blocks
 from ..native.visibilities import MSData
 from .commands import (
     LARGEST_FACET_DEG, SMALLEST_FACET_DEG, WORKER_DIED, Solving, clip_command, facet_count,
-    solve_command, w_planes,
+    filter_steps, solve_command, w_planes,
 )
 from .inputs import largest_w, wide_grid, write_model
 from .predicting import predict
@@ -76,10 +77,11 @@ class KillMSSolve(SetwiseSolve):
         job, s, copy = self.job, one.sets[0], one.copies[0]
         solsdir, cache = self.folder / "solutions", self.folder / "cache"
         cache.mkdir(exist_ok=True)
+        minutes = slots * s.cache.interval / MINUTE
         solving = Solving(
             str(self.engine.tools["killms"].path), str(copy.path.absolute()), job.name,
-            str(solsdir), str(cache), slots * s.cache.interval / MINUTE,
-            -(-s.cache.n_chan // chans), self.native.solve_threads, job.n_iter,
+            str(solsdir), str(cache), minutes, -(-s.cache.n_chan // chans),
+            self.native.solve_threads, steps(job, s.cache.time, minutes),
             uv_km=job.vis.uv_km, down_weight=job.uv_down_weight, cov_q=job.cov_q,
             lambda_kf=job.lambda_kf, robust=job.robust, update_weights=job.update_weights,
             pre_apply=self._give(job.pre_apply, one, solsdir),
@@ -130,6 +132,11 @@ class KillMSSolve(SetwiseSolve):
         with open_table(copy.path) as main:
             found = main.getcol(IMAGING_WEIGHT).reshape(s.cache.weight.shape)
         return interval_weights(found, s, table)
+
+
+def steps(job: SolveJob, times: np.ndarray, minutes: float) -> int:
+    """Steps of killMS an interval: those of the job where its filter has time to learn."""
+    return job.n_iter if job.kind == "DI" else filter_steps(job.n_iter, times, minutes)
 
 
 def model_options(options: dict, name: str, npix: int, cell_arcsec: float, nodes: str,

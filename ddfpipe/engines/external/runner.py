@@ -19,7 +19,8 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,7 +129,8 @@ class Runner:
             call.started(process.pid)
         lines: deque[str] = deque(maxlen=200)
         try:
-            reason = self._follow(call, process, lines)
+            with _guarded(process.pid):
+                reason = self._follow(call, process, lines)
         except BaseException:
             _end(process)
             _clear((*call.products, *call.partial))
@@ -211,6 +213,23 @@ def _die_with_parent() -> None:
     """Between fork and exec: a program must not write on when we are killed."""
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def _guarded(group: int) -> Iterator[None]:
+    """While the block runs, the death of this process is that of a whole process group.
+
+    The kernel sees to the program itself alone (`_die_with_parent`), not to processes that it
+    started.  A shell waits for the end of a pipe that nobody else holds; a line tells it that all
+    is well.
+    """
+    words = ["/bin/sh", "-c", f"read line || kill -9 -{group}"]
+    guard = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.communicate(b"ended\n")
 
 
 def _pump(stream, output) -> None:

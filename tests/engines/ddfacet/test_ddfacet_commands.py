@@ -128,7 +128,7 @@ SOLVE = c.Solving("kMS.py", "/c/a.ms", "DDS0", "/s/sols", "/s/cache", 1.0, 1, 8,
      "kMS.py --MSName=/c/a.ms --InCol=DATA --OutCol=DATA --OutSolsName=DIS1 --SolsDir=/s/sols "
      "--dt=1 --NChanSols=4 --NCPU=8 --Weighting=Natural --UpdateWeights=0 --DoBar=0 --DebugPdb=0 "
      "--UVMinMax=0,1000 --SolverType=CohJones --PolMode=IFull --SkyModelCol=DD_PREDICT "
-     "--NIterLM=6 --NIterKF=6 --CovQ=0.1 --LambdaKF=0.5"),
+     "--NIterLM=7 --NIterKF=6 --CovQ=0.1 --LambdaKF=0.5"),
 ])
 def test_solves_word_by_word(solving, text):
     assert c.solve_command(solving) == text.split()
@@ -138,6 +138,15 @@ def test_a_beam_reaches_killms_as_well():
     found = options(c.solve_command(replace(SOLVE, base="m", model="m", nodes="n", beam="facet")))
     assert found["BeamModel"] == "LOFAR" and found["LOFARBeamMode"] == "A"
     assert found["BeamAt"] == "facet"
+
+
+def test_a_filter_of_few_intervals_steps_more_often():
+    """Gaps count for nothing: it learns from intervals that hold data."""
+    night = np.arange(480) * 60.0
+    assert c.filter_steps(1, night, 1.0) == 1
+    scans = np.concatenate([start + np.arange(4) * 8.0 for start in (0, 7200, 14400)])
+    assert c.filter_steps(1, scans, 0.5) == c.LEAST_KF_STEPS
+    assert c.filter_steps(9, scans, 0.5) == 9
 
 
 def test_weights_are_clipped_by_killms_own_program():

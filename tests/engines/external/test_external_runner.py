@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ddfpipe.engines.external.runner import Call, Runner
@@ -154,8 +155,10 @@ def test_only_what_may_pass_is_tried_again(trouble, tries, program, watch, tmp_p
     assert len((tmp_path / "tries").read_text()) == tries
 
 
-def test_a_program_dies_with_us(program, tmp_path):
-    path = program("open('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)")
+def test_a_program_and_its_processes_die_with_us(program, tmp_path):
+    """DDFacet and killMS work in processes of their own, which outlive them."""
+    path = program("import subprocess\nworker = subprocess.Popen(['sleep', '60'])\n"
+                   "open('pid', 'w').write(f'{os.getpid()} {worker.pid}\\n')\ntime.sleep(60)")
     source = (
         "import sys; from pathlib import Path; from types import SimpleNamespace as N\n"
         "from ddfpipe.engines.external.runner import Call, Runner\n"
@@ -167,11 +170,19 @@ def test_a_program_dies_with_us(program, tmp_path):
         "PYTHONPATH": str(ROOT)})
     pid = tmp_path / "pid"
     end = time.monotonic() + 30
-    while not (pid.exists() and pid.read_text()) and time.monotonic() < end:
+    while not (pid.exists() and pid.read_text().endswith("\n")) and time.monotonic() < end:
         time.sleep(0.05)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    assert gone(int(pid.read_text()))
+    assert all(gone(int(word)) for word in pid.read_text().split())
+
+
+def test_nothing_is_left_to_watch_a_program_that_has_ended(program, watch, tmp_path):
+    path = program("print('done')")
+    before = set(psutil.Process().children())
+    for _ in range(3):
+        Runner(watch).run(call(path, tmp_path))
+    assert set(psutil.Process().children()) <= before
 
 
 def test_a_program_that_waits_for_its_dead_children_is_ended(program, watch, tmp_path, monkeypatch):
