@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 """One small simulated field through the whole recipe with every engine that is here; a table.
 
-    python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet] [--hour]
-                                        [WORD...]
+    python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet]
+                                        [--field scans|hour|tiny] [WORD...]
 
 simulates FOLDER/field (kept if it is there), runs `pipeline.py` unattended in FOLDER/<engine>
 (finished stages are kept), images the noise alone and the error-free field with each run's own
 weights, facets and mask, and writes FOLDER/figures.json and FOLDER/table.md.  Other words are
-handed to pipeline.py, such as --machine-dp3=PLACE.  Engines whose programs are missing are left out,
-with a line that says what to install.  "mixed" takes gains from our own engine and images from
-WSClean.  --hour takes a smaller field, observed for one hour without gaps, which suits killMS and takes
-DDFacet some 15 minutes of CPU; without it the field is seen in short scans over six hours.
+handed to pipeline.py, such as --machine-dp3=PLACE.  Engines whose programs are missing are left
+out, with a line that says what to install.  "mixed" takes gains from our own engine and images
+from WSClean.
 
-The field has no beam, for Linux distributions build WSClean without one.  Fluxes, artefacts and what
-is left of sources too faint for any mask are measured as in `known_answer.py`, phases against the
-phases of the simulation as in `known_phases.py`.
+The fields (`three_fields.py`) have no beam, for Linux distributions build WSClean without one.
+Fluxes, artefacts and what is left of sources too faint for any mask are measured as in
+`known_answer.py`, phases against the phases of the simulation as in `known_phases.py`.  Of "tiny",
+which has no such sources, fewer figures are taken.
 """
 
 from __future__ import annotations
@@ -22,93 +22,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 
 import numpy as np
-from known_answer import FINAL, artefacts, companions, fluxes, survival, write_sky
+from known_answer import FINAL, artefacts, companions, fluxes, survival
 from known_phases import at, interval_means, station_uvw, true_gains, without_shift
+from three_fields import FIELDS, ROOT, chosen, peaks_over_truth, simulated
 
-ROOT = Path(__file__).resolve().parents[2]
-FIELD = """\
-seed = 20261121
-beam = "none"
-[observation]
-ra_deg = 210.0
-dec_deg = 50.0
-hours = 6.0
-blocks = 8
-slots = 5
-interval_s = 8.0
-n_ms = 6
-channels = 2
-core_fields = 14
-remote_stations = 10
-name = "L000005"
-small_list = 3
-[sky]
-n_sources = 20
-radius_deg = 0.48
-brightest_jy = 3.0
-count_slope = 1.0
-n_bright = 6
-separation_deg = 0.3
-[ionosphere]
-diffractive_km = 15.0
-wind_m_s = 30.0
-centre_removed = 0.9
-[errors]
-amplitude_rms = 0.03
-phase_rms_rad = 0.2
-clock_rms_ns = 0.05
-leakage_rms = 0.01
-[noise]
-sample_jy = 0.5
-station_spread = 0.1
-flag_random = 0.03
-flag_slots = 0.02
-"""
-HOUR = {
-    "hours": 1.0, "blocks": 1, "slots": 360, "interval_s": 10.0, "n_ms": 3, "core_fields": 12,
-    "remote_stations": 8, "small_list": 2, "n_sources": 12, "radius_deg": 0.26, "n_bright": 5,
-    "separation_deg": 0.15, "diffractive_km": 8.0, "sample_jy": 0.45,
-}
-"""What --hour changes in the field: 20 stations, 3 sets, one scan."""
-
-HOUR_CONFIG = {"imsize": 520, "ndir": 4, "dt_very_slow": 12.0}
-"""What --hour changes in the configuration."""
-
-CONFIG = """\
-[data]
-mslist = {field}/mslist.txt
-full_mslist = {field}/big-mslist.txt
-colname = DATA
-[image]
-beam_model = none
-imsize = 864
-cellsize = 4.5
-uvmin = 0.1
-uvmax = 30
-psf_arcsec = 18
-final_psf_arcsec = 18
-[solutions]
-ndir = 6
-uvmin = 0.1
-dt_di = 0.5
-dt_very_slow = 43.63
-normalize = ['None', 'None', 'None']
-NIterKF = [6, 6, 6, 6, 6, 6, 6]
-[masking]
-thresholds = [10, 5, 5, 5]
-[control]
-clearcache = False
-clearcache_end = False
-"""
 ENGINES = {
     "native": (), "wsclean": ("--machine-engine=wsclean",),
     "mixed": ("--machine-image_engine=wsclean",), "ddfacet": ("--machine-engine=ddfacet",),
@@ -118,29 +44,6 @@ FAST, SLOW, DI = "DDS3_full", "DDS3_full_slow", "DIS2_full"
 
 SAMPLE_S = 0.25
 """Seconds between looks at the memory of a run."""
-
-
-def changed(text: str, changes: dict) -> str:
-    """A text of lines "name = value" with other values."""
-    for name, value in changes.items():
-        text, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
-        if found != 1:
-            raise ValueError(f"{found} lines set {name}")
-    return text
-
-
-def simulated(folder: Path, spec: str) -> Path:
-    """The measurement sets of a specification, simulated unless they are there."""
-    field = folder / "field"
-    if not (field / "big-mslist.txt").exists():
-        field.mkdir(parents=True, exist_ok=True)
-        preset = folder / "field.toml"
-        preset.write_text(spec)
-        write_sky(str(preset), folder / "sky.skymodel")
-        command = [sys.executable, ROOT / "scripts/simulate.py", "--config", preset, "--output",
-                   field, "--set", f"sky.model={folder / 'sky.skymodel'}"]
-        subprocess.run(command, check=True)
-    return field
 
 
 def missing(engine: str, words: list[str]) -> str | None:
@@ -183,7 +86,7 @@ class PeakMemory(threading.Thread):
 
 
 def run_recipe(engine: str, config: str, run: Path, words: list[str]) -> dict:
-    """Run the pipeline; CPU and wall time in s and memory in bytes, kept from the first whole run."""
+    """Run the pipeline; CPU and wall time in s, memory in bytes, kept from the first whole run."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "field.cfg").write_text(config)
     note = run / "cost.json"
@@ -285,18 +188,35 @@ def positions(run: Path, field: Path) -> dict:
             "offset_scatter_arcsec": float(np.hypot(*(offsets - np.median(offsets, 0)).T).mean())}
 
 
-def measure(run: Path, field: Path) -> dict:
-    """All figures of a finished run."""
+def measure(run: Path, field: Path, faint: bool) -> dict:
+    """All figures of a finished run; faint: of one with sources below every mask."""
     home = Path.cwd()
     os.chdir(run)
     try:
-        companions(run)
-        figures = fluxes(run, field) | survival(run, field) | artefacts(run, field)
+        if faint:
+            companions(run)
+            figures = fluxes(run, field) | survival(run, field) | artefacts(run, field)
+        else:
+            figures = peaks(run, field)
         figures |= positions(run, field) | phase_errors(run, field)
         figures["raw_phase_error_rad"] = phase_errors(run, field, [FAST])["phase_error_rad"]
         return figures | {"dynamic_range": brightest(run, field) / figures["noise"]}
     finally:
         os.chdir(home)
+
+
+def peaks(run: Path, field: Path) -> dict:
+    """Noise of the final image and flux of its model (Jy), and peaks over true fluxes."""
+    from ddfpipe.data.images import read_image
+    from ddfpipe.data.model import load_model
+    from ddfpipe.imaging.noise import robust_noise
+
+    ratio = np.array(list(peaks_over_truth(run, field, 0.1).values()))
+    middle = float(np.median(ratio))
+    return {"noise": robust_noise(read_image(run / f"{FINAL}.app.residual.fits").plane()),
+            "model_jy": float(load_model(run / f"{FINAL}.model.npz").total_flux.mean()),
+            "peak_over_truth": middle,
+            "peak_scatter": float(1.4826 * np.median(np.abs(ratio - middle)))}
 
 
 def brightest(run: Path, field: Path) -> float:
@@ -311,6 +231,9 @@ ROWS = {
     "noise over that of the noise alone": lambda f: f"{f['noise_over_thermal']:.2f}",
     "the same without any error in the data":
         lambda f: f"{f['clean_companion_over_thermal']:.2f}",
+    "flux of its model, Jy": lambda f: f"{f['model_jy']:.1f}",
+    "peak over true flux: median, scatter":
+        lambda f: f"{f['peak_over_truth']:.2f}, {f['peak_scatter']:.2f}",
     "dynamic range": lambda f: f"{f['dynamic_range']:.0f}",
     "flux over true flux: median, scatter":
         lambda f: f"{f['flux_over_truth']:.3f}, {f['flux_scatter']:.3f}",
@@ -333,7 +256,8 @@ def table(figures: dict[str, dict]) -> str:
     names = list(figures)
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for title, text in ROWS.items():
-        lines.append(f"| {title} | " + " | ".join(text(figures[n]) for n in names) + " |")
+        with suppress(KeyError):  # not taken of this field
+            lines.append(f"| {title} | " + " | ".join(text(figures[n]) for n in names) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -341,10 +265,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engines", default=",".join(ENGINES))
-    parser.add_argument("--hour", action="store_true")
+    parser.add_argument("--field", choices=FIELDS, default="scans")
     options, words = parser.parse_known_args()
-    spec = changed(FIELD, HOUR if options.hour else {})
-    config = changed(CONFIG, HOUR_CONFIG if options.hour else {})
+    spec, config = chosen(options.field)
+    faint = options.field != "tiny"
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}
@@ -354,9 +278,9 @@ def main() -> None:
             print(f"== {engine} is left out: {lacking}", flush=True)
             continue
         print(f"== {engine}", flush=True)
-        field = simulated(folder, spec)
+        field = simulated(folder, spec, faint)
         cost = run_recipe(engine, config.format(field=field), folder / engine, words)
-        figures[engine] = cost | measure(folder / engine, field)
+        figures[engine] = cost | measure(folder / engine, field, faint)
         (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
         (folder / "table.md").write_text(table(figures))
     print(table(figures))
