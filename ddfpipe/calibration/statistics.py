@@ -26,6 +26,10 @@ BASELINES_PER_TASK = 256
 """Fixed, so that the split into tasks does not depend on the number of threads."""
 
 
+LANES = 16
+"""Samples are filled up with zeros to a multiple of this: what a processor adds at once."""
+
+
 @dataclass
 class BlockStatistics:
     """Statistics of one time-frequency block.
@@ -130,16 +134,22 @@ def _statistics(model, data, weight, channels, first, last, a_re, a_im, c, power
     """
     n_dir, n_time = model.shape[0], model.shape[1]
     rows = n_dir + 1 + (n_dir + 1) % 2
-    re = np.zeros((rows, n_time * channels.size), np.float32)
-    im = np.zeros((rows, n_time * channels.size), np.float32)
+    most = (n_time * channels.size + LANES - 1) // LANES * LANES
+    re = np.zeros((rows, most), np.float32)
+    im = np.zeros((rows, most), np.float32)
     sum_re = np.zeros((rows, rows), np.float32)
     sum_im = np.zeros((rows, rows), np.float32)
     for b in range(first, last):
         n, power[b] = _gather(model, data, weight, channels, b, re, im)
         count[b] = n
+        full = (n + LANES - 1) // LANES * LANES
+        for d in range(rows):
+            for s in range(n, full):
+                re[d, s] = 0.0
+                im[d, s] = 0.0
         for d in range(0, rows, 2):
             for e in range(0, d + 2, 2):
-                r00, i00, r01, i01, r10, i10, r11, i11 = _tile(re, im, d, e, n)
+                r00, i00, r01, i01, r10, i10, r11, i11 = _tile(re, im, d, e, full)
                 sum_re[d, e], sum_im[d, e] = r00, i00
                 sum_re[d, e + 1], sum_im[d, e + 1] = r01, i01
                 sum_re[d + 1, e], sum_im[d + 1, e] = r10, i10
