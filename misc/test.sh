@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up ddfpipe with what the tests need, and run the tests.
 #
-#     bash misc/test.sh [WORD...]        words are handed to pytest, e.g. -m 'not slow'
+#     bash misc/test.sh [WORD...]        words are handed to pytest, e.g. -m 'not slow' or -n 0
 #
 # The tests use the installed package and its scripts, not the folder ddfpipe of the checkout.
 # DP3, which one of the engines uses, goes into an environment of its own inside that of ddfpipe; where it
@@ -24,4 +24,5 @@ export HYPOTHESIS_STORAGE_DIRECTORY=$DDFPIPE_VENV/hypothesis
 export MPLBACKEND=Agg
 cd "$checkout"
 # "pytest", not "python -m pytest": the latter would import ddfpipe from the checkout.
-exec pytest -p no:cacheprovider -ra "$@"
+# Two processes, each with whole files, for most tests use one core only.
+exec pytest -p no:cacheprovider -ra -n 2 --dist loadfile "$@"
