@@ -187,6 +187,13 @@ def _unfold(half_grid, odd, row0, n, grid):
             grid[r, c] = complex(-g.imag, g.real) if odd else g
 
 
+def _wrapped(size: int, n: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where the two halves of an axis of `size` pixels lie on one of n cells that begins with the
+    middle pixel: pairs of slices."""
+    below = size // 2
+    return ((slice(0, below), slice(n - below, n)), (slice(below, size), slice(0, size - below)))
+
+
 class FacetGrid:
     """The open uv grid of one facet.
 
@@ -309,14 +316,17 @@ class FacetGrid:
         image = np.zeros((f.ny, f.nx), np.float32)
         if self._grid is None:
             return image
-        y = (np.arange(f.ny) - f.ny // 2) % n
         columns = min(self.line - TAPS // 2, n // 2 + 1)
+        # Buffers are kept from plane to plane: to clear fresh pages costs as much as a transform.
         planes = np.empty((self.n_planes, f.ny, n), np.float32)
         wide = np.zeros((f.ny, n // 2 + 1), np.complex64)
+        part = np.empty((n, columns), np.complex64)
         for k in range(self.n_planes):
-            part = np.zeros((n, columns), np.complex64)
+            part.fill(0)
             _fold(self._plane(k), bool(k % 2), self._row0, n, part)
-            wide[:, :columns] = c2c(part, axes=(0,), nthreads=n_threads, out=part)[y]
+            c2c(part, axes=(0,), nthreads=n_threads, out=part)
+            for here, there in _wrapped(f.ny, n):
+                wide[here, :columns] = part[there]
             c2r(wide, axes=(1,), lastsize=n, nthreads=n_threads, out=planes[k])
         self._transfer(False, image, planes)
         return image
@@ -330,14 +340,18 @@ class FacetGrid:
         self.use(np.empty(self.size, np.float32))
         planes = np.empty((self.n_planes, f.ny, f.nx), np.float32)
         self._transfer(True, np.array(image, np.float32), planes)
-        y, x = ((np.arange(k) - k // 2) % n for k in (f.ny, f.nx))
         columns = min(self.line - TAPS // 2, n // 2 + 1)
         wide = np.zeros((f.ny, n), np.float32)
+        half = np.empty((f.ny, n // 2 + 1), np.complex64)
+        part = np.empty((n, columns), np.complex64)
         for k in range(self.n_planes):
-            wide[:, x] = planes[k]
-            part = np.zeros((n, columns), np.complex64)
-            part[y] = r2c(wide, axes=(1,), forward=False, nthreads=n_threads)[:, :columns]
-            part = c2c(part, axes=(0,), forward=False, nthreads=n_threads, out=part)
+            for here, there in _wrapped(f.nx, n):
+                wide[:, there] = planes[k][:, here]
+            r2c(wide, axes=(1,), forward=False, nthreads=n_threads, out=half)
+            part.fill(0)
+            for here, there in _wrapped(f.ny, n):
+                part[there] = half[here, :columns]
+            c2c(part, axes=(0,), forward=False, nthreads=n_threads, out=part)
             _unfold(part, bool(k % 2), self._row0, n, self._plane(k))
 
     def predict(self, uvw) -> np.ndarray:
