@@ -11,7 +11,7 @@ from ..external.runner import Call
 from ..external.tools import Tool
 from .commands import fast_size
 from .imager import DDFacetImager
-from .shm import Leftovers, require_shared_memory
+from .shm import VANISHED, Leftovers, require_shared_memory
 from .solver import KillMSSolve
 from .tools import ddf_environment
 
@@ -45,7 +45,7 @@ class DDFacetEngine(BesideNative):
         return Call(
             tuple(words), folder, products, started=self.leftovers.started,
             ended=self.leftovers.ended,
-            environment=ddf_environment(self.native.cache_dir.absolute()), **more,
+            environment=ddf_environment(self.native.cache_dir.absolute()), stumble=VANISHED, **more,
         )
 
     def refusals(self, job) -> list[str]:

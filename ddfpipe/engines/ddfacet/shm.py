@@ -16,6 +16,10 @@ from ...errors import ResourceError
 FOLDER = Path("/dev/shm")
 _OWNER = re.compile(r"^(?:(?:sem\.)?ddf\.|shared_dict:)?(\d+)(?:[.:]|$)")
 
+VANISHED = re.compile(rf"FileNotFoundError: .*'{FOLDER}/")
+"""What they end with when anybody on the machine removes a file there while they look through it,
+as they do at their start; another DDFacet or killMS is enough."""
+
 
 def clean_shared_memory(pid: int, folder: Path = FOLDER) -> list[str]:
     """Remove what process `pid`, which has ended, left; returns the names."""

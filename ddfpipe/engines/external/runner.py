@@ -26,8 +26,9 @@ from pathlib import Path
 
 from ...errors import ConfigError, DdfpipeError, ResourceError, StageFailed
 
-POLL_S, GRACE_S, LAST_LINES = 0.2, 10.0, 12
-"""Seconds between looks at the monitor, seconds from SIGTERM to SIGKILL, lines in an error."""
+POLL_S, GRACE_S, LAST_LINES, MOST_STUMBLES = 0.2, 10.0, 12, 9
+"""Seconds between looks at the monitor, seconds from SIGTERM to SIGKILL, lines in an error, tries
+after failures by chance."""
 
 NO_MEMORY = re.compile(r"bad_alloc|cannot allocate memory|out of memory|MemoryError", re.I)
 NO_DISK = re.compile(r"no space left on device|disk quota exceeded|disk full", re.I)
@@ -52,6 +53,8 @@ class Call:
         after ending well without a product; only for programs that begin anew each time.
     parser: finds progress in the output.
     fatal: pattern of lines after which it will never end well; it is ended soon after one.
+    stumble: pattern in the last lines of a failure that was chance, after which it is tried again at
+        once, at most MOST_STUMBLES times.
     started: called with the process id once it runs.
     ended: called with the process id when it has ended, however it did, to clear what it left.
     """
@@ -65,6 +68,7 @@ class Call:
     retries: int = 0
     parser: Parser | None = None
     fatal: re.Pattern | None = None
+    stumble: re.Pattern | None = None
     started: Callable[[int], object] | None = None
     ended: Callable[[int], object] | None = None
 
@@ -80,9 +84,9 @@ class Call:
 
 
 class ToolError(StageFailed):
-    """A program failed.  transient: another try may succeed."""
+    """A program failed.  transient: another try may succeed; stumbled: by chance, see `Call`."""
 
-    transient = False
+    transient = stumbled = False
 
 
 class Runner:
@@ -110,14 +114,16 @@ class Runner:
         if self.dry_run is not None:
             self.dry_run(call.text())
             return []
-        for attempt in range(call.retries + 1):
+        tries = {False: call.retries, True: MOST_STUMBLES}
+        while True:
             try:
                 return self._once(call)
             except ToolError as error:
-                if not error.transient or attempt == call.retries:
+                again = error.stumbled or error.transient
+                if not again or tries[error.stumbled] == 0:
                     raise StageFailed(str(error)) from error
+                tries[error.stumbled] -= 1
                 self.monitor.message(f"{call.name} is tried again after: {error}")
-        raise AssertionError("unreachable")
 
     # -- one try ---------------------------------------------------------------------------------
 
@@ -297,7 +303,9 @@ def _judge(call: Call, code: int, lines) -> None:
         name = signal.Signals(number).name if number in iter(signal.Signals) else str(number)
         raised = _transient if number in TRANSIENT else ToolError
         raise raised(f"{call.name} was ended by {name}{_tail(lines)}")
-    raise ToolError(f"{call.name} failed with exit code {code}{_tail(lines)}")
+    error = ToolError(f"{call.name} failed with exit code {code}{_tail(lines)}")
+    error.stumbled = call.stumble is not None and call.stumble.search(text) is not None
+    raise error
 
 
 def _made(path: Path) -> bool:

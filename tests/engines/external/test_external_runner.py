@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ddfpipe.engines.external.runner import Call, Runner
+from ddfpipe.engines.external.runner import MOST_STUMBLES, Call, Runner
 from ddfpipe.errors import ConfigError, ResourceError, StageFailed, StopRequested
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -153,6 +153,23 @@ def test_only_what_may_pass_is_tried_again(trouble, tries, program, watch, tmp_p
         with pytest.raises((StageFailed, ResourceError)):
             Runner(watch).run(given)
     assert len((tmp_path / "tries").read_text()) == tries
+
+
+def test_failures_by_chance_are_tried_again(program, watch, tmp_path):
+    """As often as they come, within reason; the same words in a success mean nothing."""
+    path = program("open('tries', 'a').write('x')\nprint('No such thing')\n"
+                   "sys.exit(len(open('tries').read()) < int(sys.argv[1]))")
+    chance = re.compile("No such thing")
+    Runner(watch).run(call(path, tmp_path, "5", stumble=chance))
+    assert (tmp_path / "tries").read_text() == "xxxxx" and len(watch.messages) == 4
+    (tmp_path / "tries").unlink()
+    with pytest.raises(StageFailed):
+        Runner(watch).run(call(path, tmp_path, "99", stumble=chance))
+    assert len((tmp_path / "tries").read_text()) == MOST_STUMBLES + 1
+    (tmp_path / "tries").unlink()
+    with pytest.raises(StageFailed):
+        Runner(watch).run(call(path, tmp_path, "3", stumble=re.compile("another"), retries=1))
+    assert (tmp_path / "tries").read_text() == "x"
 
 
 def test_a_program_and_its_processes_die_with_us(program, tmp_path):
