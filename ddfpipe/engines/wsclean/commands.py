@@ -84,11 +84,13 @@ def weight_words(robust: float | None) -> list[str]:
 
 
 def _grid_words(g: Gridding) -> list[str]:
+    # Without -no-small-inversion visibilities of an image finer than it needs to be are predicted
+    # from a coarser one, wrong by 1 to 2 % rms far from the middle.
     words = [
         g.program, "-name", g.prefix, "-size", str(g.npix), str(g.npix),
         "-scale", f"{g.cell_arcsec:.10g}asec", "-pol", "I", "-use-wgridder",
-        "-wgridder-accuracy", ACCURACY, "-j", str(g.threads), "-abs-mem", f"{g.memory_gb:.3g}",
-        "-temp-dir", g.scratch,
+        "-wgridder-accuracy", ACCURACY, "-no-small-inversion", "-j", str(g.threads),
+        "-abs-mem", f"{g.memory_gb:.3g}", "-temp-dir", g.scratch,
     ]
     if g.channels > 1:
         words += ["-channels-out", str(g.channels), "-gap-channel-division"]

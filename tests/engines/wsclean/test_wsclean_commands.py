@@ -20,7 +20,7 @@ PLAIN = c.Gridding("wsclean", "/s/img", 1024, 1.5, -0.5, 1, 4, 16.0, "/s")
 FACETS = replace(PLAIN, channels=6, regions="/s/f.reg", solutions=("/s/0.h5", "/s/1.h5"),
                  tables=("amplitude000", "phase000"))
 GRID = ("wsclean -name /s/img -size 1024 1024 -scale 1.5asec -pol I -use-wgridder "
-        "-wgridder-accuracy 1e-4 -j 4 -abs-mem 16 -temp-dir /s")
+        "-wgridder-accuracy 1e-4 -no-small-inversion -j 4 -abs-mem 16 -temp-dir /s")
 SPLIT = ("-channels-out 6 -gap-channel-division -facet-regions /s/f.reg -apply-facet-solutions "
          "/s/0.h5,/s/1.h5 amplitude000,phase000")
 SOLVE = ("msin.datacolumn=DATA msout={} steps=[ddecal] numthreads={} showprogress=false "
