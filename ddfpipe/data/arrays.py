@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
@@ -21,3 +22,15 @@ def allocate(path: Path, dtype, shape: tuple[int, ...]) -> np.memmap:
     finally:
         os.close(descriptor)
     return array
+
+
+def release(*arrays: np.ndarray) -> None:
+    """Let go of the pages of memory-mapped arrays: they stay in the disk's cache, not our memory.
+
+    Arrays that are not maps of files, or views of them, are left alone.
+    """
+    for array in arrays:
+        while array is not None and not isinstance(array, mmap.mmap):
+            array = getattr(array, "base", None)
+        if array is not None:
+            array.madvise(mmap.MADV_DONTNEED)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddfpipe.data.arrays import allocate
+from ddfpipe.data.arrays import allocate, release
 from ddfpipe.data.ms import READ_BYTES, ROWS_PER_READ, MSInfo, open_table, row_blocks
 from ddfpipe.data.stations import is_international
 from ddfpipe.data.visgrid import RowMap, correlation_matrix, fill_uvw, map_rows, swap_stations
@@ -96,9 +95,7 @@ def _copy_rows(main: Any, info: MSInfo, column: str, rows: RowMap,
             vis, weight = vis[:, order], weight[:, order]
         flat["vis"][place], flat["weight"][place] = vis, weight
         flat["uvw"][place] = uvw
-        for array in arrays.values():
-            # What is written stays in the disk cache but no longer counts as our memory.
-            array._mmap.madvise(mmap.MADV_DONTNEED)
+        release(*arrays.values())
         good += np.bincount(bl, np.count_nonzero(weight, axis=1), n_bl).astype(np.int64)
         if monitor is not None:
             monitor.progress(f"reading {info.name}", start + count, info.n_rows)

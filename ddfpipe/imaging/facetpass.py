@@ -24,6 +24,7 @@ from ddfpipe.imaging.lanes import LANES, fma, fnma, load, mul, splat, store
 from ddfpipe.imaging.phasor import FASTMATH, reduce_turns, sinc, sincos_turns
 from ddfpipe.imaging.smearing import EARTH_RATE
 from ddfpipe.imaging.sky import n_minus_one
+from ddfpipe.imaging.timemeans import mean_times
 from ddfpipe.units import SPEED_OF_LIGHT
 
 TIMES = 128
@@ -167,44 +168,6 @@ def _smear(n, uvw, centre, rates, steps, nu, ar, an):
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _cells(n, times, ends, nu0, uvw, facet, ar, ai, an, ax, x, y, tau, vis, at, count):
-    """Append the means of up to `times` times to the samples from `count` on; (count, sum of an).
-
-    ends (TIMES,): index behind the run of times without gap that each one belongs to.
-    """
-    a, b, us, vs, ws = facet[0], facet[1], facet[2], facet[3], facet[4]
-    total = 0.0
-    i = 0
-    while i < n:
-        stop = min(i + times, n)
-        if times > 1:
-            left = ends[i] - i
-            parts = (left + times - 1) // times
-            stop = i + (left + parts - 1) // parts
-        s_re = s_im = s_n = np.float32(0)
-        s_u = s_v = s_w = 0.0
-        for t in range(i, stop):
-            s_re += ar[t]
-            s_im += ai[t]
-            s_n += an[t]
-            f = nu0 * (an[t] + ax[t])
-            s_u += f * uvw[0, t]
-            s_v += f * uvw[1, t]
-            s_w += f * uvw[2, t]
-        i = stop
-        if s_n > 0:
-            total += s_n
-            per = 1.0 / s_n
-            s_w *= per
-            x[count], y[count] = (s_u * per + a * s_w) * us, (s_v * per + b * s_w) * vs
-            tau[count] = s_w * ws
-            vis[2 * count], vis[2 * count + 1] = s_re, s_im
-            at[count] = 0
-            count += 1
-    return count, total
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _deliver(n, psf, middle, x, y, tau, vis, facet, shape, at, first, taps, poly, offset, grid):
     """Put n samples on a facet's grid.
 
@@ -294,8 +257,8 @@ def _pass(vis, weight, uvw, ends, nu, centres, stations, gain, blocks, groups, r
                         _deliver(count, psf, facet[7] - centres[g, 2], x, y, tau, value, facet,
                                  shape, at, first, taps, poly, offsets[g], grid)
                         count = 0
-                    count, total = _cells(n, times, end, nu[0], place_uvw, facet, ar, ai, an, ax,
-                                          x, y, tau, value, at, count)
+                    count, total = mean_times(n, times, end, nu[0], place_uvw, facet, ar, ai, an,
+                                              ax, x, y, tau, value, at, count)
                     totals[g] += total
                 _deliver(count, psf, facet[7] - centres[g, 2], x, y, tau, value, facet, shape, at,
                          first, taps, poly, offsets[g], grid)

@@ -61,7 +61,7 @@ def make_taps(n, first, poly, taps):
         store(taps, LANES * i, fma(fma(fma(y, s, p9), s, p10), s, p11))
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
 def _run_end(start, n, at, tau, most):
     """(end, middle of tau) of the run of samples on the same cell that begins at `start`."""
     low = high = tau[start]
@@ -75,6 +75,39 @@ def _run_end(start, n, at, tau, most):
     return end, np.float32(0.5) * (low + high)
 
 
+@njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
+def _put_one(i, at, tau, taps, vis, offset, shape, grid):
+    """Sample i alone, as `put`: nothing has to be gathered, and w is exact."""
+    line, sheet, n_planes = shape[2], shape[3], shape[4]
+    x = mul(pairs(taps, LANES * i), alternate(vis[2 * i], vis[2 * i + 1]))
+    o = LANES * i + TAPS
+    k0, k1, k2, k3 = (spread(taps, o), spread(taps, o + 1), spread(taps, o + 2),
+                      spread(taps, o + 3))
+    k4, k5, k6, k7 = (spread(taps, o + 4), spread(taps, o + 5), spread(taps, o + 6),
+                      spread(taps, o + 7))
+    two = np.float32(2) * tau[i]
+    t0, t1 = np.float32(1), tau[i]
+    for plane in range(n_planes):
+        y = mul(x, splat(t0))
+        o = offset + plane * sheet + at[i]
+        store(grid, o, fma(k0, y, load(grid, o)))
+        o += line
+        store(grid, o, fma(k1, y, load(grid, o)))
+        o += line
+        store(grid, o, fma(k2, y, load(grid, o)))
+        o += line
+        store(grid, o, fma(k3, y, load(grid, o)))
+        o += line
+        store(grid, o, fma(k4, y, load(grid, o)))
+        o += line
+        store(grid, o, fma(k5, y, load(grid, o)))
+        o += line
+        store(grid, o, fma(k6, y, load(grid, o)))
+        o += line
+        store(grid, o, fma(k7, y, load(grid, o)))
+        t0, t1 = t1, two * t1 - t0
+
+
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def put(n, at, tau, taps, vis, offset, shape, most, grid):
     """Add n samples, vis (2 n,) re and im, to the planes that begin at grid[offset]."""
@@ -82,6 +115,10 @@ def put(n, at, tau, taps, vis, offset, shape, most, grid):
     start = 0
     while start < n:
         if at[start] < 0:
+            start += 1
+            continue
+        if start + 1 == n or at[start + 1] != at[start]:
+            _put_one(start, at, tau, taps, vis, offset, shape, grid)
             start += 1
             continue
         end, middle = _run_end(start, n, at, tau, most)

@@ -22,6 +22,10 @@ from ddfpipe.units import SPEED_OF_LIGHT
 EARTH_RATE = 7.292115e-5
 """Rotation of the Earth in rad/s (IERS Conventions 2010, table 1.2)."""
 
+BLOCK = 0.01
+"""Relative width of channels that are smeared in time as their mean frequency is: an error of 4e-7
+times the square of the phase's change over the interval."""
+
 
 def uvw_rate(uvw, dec0: float) -> np.ndarray:
     """d(u, v, w)/dt in m/s of uvw (..., 3) in metres, phase centre at declination dec0 (rad).
@@ -53,15 +57,35 @@ def _factor(uvw, rate, freq, width, span, l, m, n1, out):
                 out[t, b, c] = band * sinc(slip * freq[c])
 
 
+def _blocks(freq: np.ndarray) -> np.ndarray:
+    """(block + 1,) int64: first channels of blocks of at most BLOCK of their frequency."""
+    edges = [0]
+    for c in range(1, freq.size):
+        if abs(freq[c] - freq[edges[-1]]) > BLOCK * freq[edges[-1]]:
+            edges.append(c)
+    return np.array([*edges, freq.size], np.int64)
+
+
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _mean(uvw, rate, freq, weight, width, span, l, m, n1, step, out):
-    """out (node,) = sum w s over every step-th time; returns sum w."""
+def _mean(uvw, rate, freq, weight, edges, width, span, l, m, n1, step, out):
+    """out (node,) = sum w s over every step-th time; returns sum w.
+
+    The channels of a block lose in time what its mean frequency loses.
+    """
     total = 0.0
+    n_blocks = edges.size - 1
+    part, at = np.zeros(n_blocks, np.float32), np.zeros(n_blocks)
     for t in range(0, uvw.shape[0], step):
         for b in range(uvw.shape[1]):
             row = np.float32(0)
-            for c in range(freq.size):
-                row += weight[t, b, c]
+            for i in range(n_blocks):
+                total_i, moment = np.float32(0), 0.0
+                for c in range(edges[i], edges[i + 1]):
+                    total_i += weight[t, b, c]
+                    moment += weight[t, b, c] * freq[c]
+                part[i] = total_i
+                at[i] = moment / total_i if total_i > 0 else 0.0
+                row += total_i
             if row > 0:
                 total += row
                 for k in range(l.size):
@@ -69,8 +93,8 @@ def _mean(uvw, rate, freq, weight, width, span, l, m, n1, step, out):
                     slip = rate[t, b, 0] * l[k] + rate[t, b, 1] * m[k] + rate[t, b, 2] * n1[k]
                     slip *= span
                     a = np.float32(0)
-                    for c in range(freq.size):
-                        a += weight[t, b, c] * sinc(slip * freq[c])
+                    for i in range(n_blocks):
+                        a += part[i] * sinc(slip * at[i])
                     out[k] += a * sinc(width * tau)
     return total
 
@@ -112,6 +136,6 @@ def mean_smearing(*, uvw, rate, freq, weight, chan_width: float, interval: float
     uvw, rate = _seconds(uvw, rate)
     weight = np.ascontiguousarray(weight, np.float32).reshape(uvw.shape[:2] + (freq.size,))
     out = np.zeros(l.size)
-    total = _mean(uvw, rate, freq, weight, float(chan_width), float(interval), l.ravel(),
-                  m.ravel(), n_minus_one(l, m).ravel(), int(step), out)
+    total = _mean(uvw, rate, freq, weight, _blocks(freq), float(chan_width), float(interval),
+                  l.ravel(), m.ravel(), n_minus_one(l, m).ravel(), int(step), out)
     return out.reshape(l.shape), total

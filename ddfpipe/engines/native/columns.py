@@ -24,9 +24,8 @@ from .parallel import in_threads
 from .predictor import Predictor
 from .solveweights import load_weights
 from .subtraction import subtractor
-from .visibilities import (
-    Data, MSData, Reader, Scratch, assign_bands, drop_uncorrected, fill_weights, open_reader,
-)
+from .reader import Reader, open_reader
+from .visibilities import Data, MSData, Scratch, assign_bands, drop_uncorrected, fill_weights
 
 SCRATCH = "ddfpipe.scratch.columns"
 """Folder below the cache directory, of one measurement set at a time."""

@@ -161,11 +161,12 @@ class Operators:
         norm = np.where(self.norm[index] > 0, self.norm[index], np.inf)
         return gridded[0] * (1.0 / norm)[:, None, None].astype(np.float32)
 
-    def _grid(self, box: Facet) -> FacetGrid:
-        """The empty grid of one sub-band of a facet."""
+    def _grid(self, box: Facet, loss: float | None = None) -> FacetGrid:
+        """The empty grid of one sub-band of a facet, as good as an averaging that costs `loss`."""
+        loss = LOSS if loss is None else loss
         if self._reach is None:
             self._reach = reach(self.data)
-        return FacetGrid(box, self.facets.cell, *self._reach, accuracy=W_SHARE * LOSS)
+        return FacetGrid(box, self.facets.cell, *self._reach, accuracy=W_SHARE * loss)
 
     def _groups(self, boxes: list[Facet]) -> list[list[int]]:
         """Facets that are gridded together: as many as the memory holds, and GROUP at most."""
@@ -183,11 +184,12 @@ class Operators:
 
     def _gridded(self, indices: list[int], boxes: list[Facet], psf: bool) -> list[tuple]:
         """(image (band, ny, nx), sum of w|K|² (band,)) of each facet."""
-        first = self._grid(boxes[indices[0]])
+        loss = PSF_LOSS * LOSS if psf else LOSS
+        first = self._grid(boxes[indices[0]], loss)
         if 4 * self.data.n_bands * first.size > self.memory / self.threads:
             return [self._sampled(index, boxes[index], psf) for index in indices]
         n_bands = self.data.n_bands
-        grids = [[self._grid(boxes[index]) for index in indices] for _ in range(n_bands)]
+        grids = [[self._grid(boxes[index], loss) for index in indices] for _ in range(n_bands)]
         size = sum(grid.size for grid in grids[0])
         buffers = [open_grids(group, np.zeros(size, np.float32)) for group in grids]
         norm = np.zeros((n_bands, len(indices)))
@@ -199,7 +201,7 @@ class Operators:
                 weight=s.weight[part][..., chans], freq=cache.freq[chans],
                 chan_width=float(cache.chan_width.mean()), interval=cache.interval,
                 times=cache.time[part], dec0=cache.phase_centre[1],
-                dec=PSF_LOSS * LOSS if psf else LOSS, smear=psf and self.decorrelation,
+                dec=loss, smear=psf and self.decorrelation,
                 gains=[self.gains[i].stations(index, part, chans) for index in indices],
             )
         return [

@@ -25,7 +25,8 @@ from .imager import Imager, psf_size
 from .products import (
     ATTENUATION_FLOOR, beam_arcsec, facet_outlines, middle_facet, restoring_beam,
 )
-from .visibilities import Reader, Scratch, kept_array, stokes_i, time_slices
+from .reader import Reader
+from .visibilities import Scratch, kept_array, stokes_i, time_slices
 
 COMBINATIONS = {
     "I": (0.5, 0, 0, 0.5),

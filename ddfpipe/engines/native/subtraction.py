@@ -22,8 +22,9 @@ from .gainfield import GainField, LoadedGains
 from .modelsky import sky_facets
 from .parallel import in_threads
 from .predictor import Predictor, split_model
+from .reader import Taken
 from .state import digest
-from .visibilities import Data, MSData, Taken, assign_bands, kept_array
+from .visibilities import Data, MSData, assign_bands, kept_array
 
 BAND = 4.0 * MHZ
 """Widest band within which the beam inside a facet is taken as constant."""

@@ -15,7 +15,7 @@ from ddfpipe.data.skymodel import read_skymodel
 from ddfpipe.data.viscache import open_cache
 from ddfpipe.engines.base import SolveJob, VisSelection
 from ddfpipe.engines.native.phases import ListPredictor
-from ddfpipe.engines.native.visibilities import open_reader
+from ddfpipe.engines.native.reader import open_reader
 from ddfpipe.errors import ResourceError, SolveError
 from ddfpipe.simulate.sky import Source, write_skymodel
 from ddfpipe.simulate.truth import read_truth

@@ -20,7 +20,8 @@ from ddfpipe.data.viscache import open_cache
 from ddfpipe.engines.base import ColumnsJob, SolveJob, VisSelection
 from ddfpipe.engines.native.solving import Solve
 from ddfpipe.engines.native.subtraction import subtractor
-from ddfpipe.engines.native.visibilities import Scratch, open_data, open_reader
+from ddfpipe.engines.native.reader import open_reader
+from ddfpipe.engines.native.visibilities import Scratch, open_data
 from ddfpipe.naming import WIDE_IMAGE, WIDE_OUTSIDE
 from ddfpipe.pipeline.builder import Builder
 from ddfpipe.pipeline.jobs import OutsideModelJob
