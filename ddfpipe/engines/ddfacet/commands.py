@@ -32,8 +32,8 @@ FACTORS, ONCE, LEAST_SIZE = (3, 5, 7), (11, 13), 65
 """Prime factors of DDFacet's image sizes; of the second ones at most one, once; its least size."""
 
 LEAST_LM_STEPS = 7
-"""Steps of CohJones in an interval at least, the default of killMS: with one, which suits KAFCA of
-hundreds of intervals, a solve leaves phases that change between intervals as they are."""
+"""Steps of CohJones in an interval at least: the default of killMS, which the LoTSS pipeline leaves
+as it is, while its number of steps for KAFCA is 1."""
 
 MANY_INTERVALS, LEAST_KF_STEPS = 50, 6
 """KAFCA does as many steps an interval as it is told where a set has so many intervals; at least so
