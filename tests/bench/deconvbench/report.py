@@ -1,0 +1,48 @@
+"""The figures of the benchmark as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .skies import CASES
+
+BEGIN, END = "<!-- deconvolution: begin -->", "<!-- deconvolution: end -->"
+HEAD = ("sky", "program", "CPU s", "times ours", "MB", "rms in mask", "outside", "largest",
+        "flux in the model", "in the restored image", "index", "components")
+SHORT = {"points": "p", "points on the halo": "o", "doubles": "d", "halo": "h"}
+
+
+def _percent(found: dict, kinds) -> str:
+    """Median and rms errors in per cent, kind by kind."""
+    return "; ".join(
+        f"{SHORT[kind]} {100 * found[kind][0]:+.1f}, {100 * found[kind][1]:.1f}" for kind in kinds)
+
+
+def _row(title: str, name: str, f: dict, ours: float | None) -> str:
+    cpu, kinds = sum(f["cpu"]), [kind for kind in SHORT if kind in f["flux"]]
+    times = f"{cpu / ours:.1f}" if ours and name != "ddfpipe" else ""
+    index = "; ".join(f"{SHORT[k]} {f['index'][k]:.2f}" for k in kinds)
+    cells = (title, name, f"{cpu:.1f}", times, f"{f['memory'] / 1e6:.0f}", f"{f['inside']:.2f}",
+             f"{f['outside']:.2f}", f"{f['worst']:.0f}", _percent(f["flux"], kinds),
+             _percent(f["restored"], kinds), index, str(f["components"]))
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(figures: dict) -> str:
+    """A table of Markdown, a row a sky and program."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
+    for case in CASES:
+        rows = figures.get(case.name, {})
+        ours = sum(rows["ddfpipe"]["cpu"]) if "ddfpipe" in rows else None
+        for number, (name, f) in enumerate(rows.items()):
+            lines.append(_row(case.title if number == 0 else "", name, f, ours))
+    return "\n".join(lines) + "\n"
+
+
+def write(figures: dict, page: Path) -> None:
+    """Put the table between its marks on a page; ValueError when they are not there."""
+    head, found, rest = page.read_text().partition(BEGIN)
+    _, closed, tail = rest.partition(END)
+    if not (found and closed):
+        raise ValueError(f"{page}: the lines {BEGIN} and {END} are missing")
+    page.write_text(f"{head}{BEGIN}\n{table(figures)}{END}{tail}")
