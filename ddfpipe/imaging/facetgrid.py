@@ -102,8 +102,8 @@ def _bessel(n_planes: int, h: float) -> np.ndarray:
 def _planes(forward, part, image, where, spacing, bessel, planes, corr_y, corr_x, n_grid):
     """image (ny, nx) from planes (k, ny, n_grid), or planes (k, ny, nx) from image (forward).
 
-    where: y0 - npix/2, x0 - npix/2, cell, a, b, l0, m0, n1; spacing: 2 pi w_max; part: scratch
-    (2, nx) float64.
+    where: y0 - npix // 2, x0 - npix // 2, cell, a, b, l0, m0, n1; spacing: 2 pi w_max;
+    part: scratch (2, nx) float64.
     """
     first_y, first_x, cell, a, b, l0, m0, n1 = where
     ny, nx = image.shape
@@ -250,7 +250,7 @@ class FacetGrid:
         f = self.facet
         y = np.unique(np.r_[np.linspace(0, f.ny - 1, 9), f.ny // 2])
         x = np.unique(np.r_[np.linspace(0, f.nx - 1, 9), f.nx // 2])
-        l, m = -(f.x0 + x - f.npix / 2) * self.cell, (f.y0 + y - f.npix / 2) * self.cell
+        l, m = -(f.x0 + x - f.npix // 2) * self.cell, (f.y0 + y - f.npix // 2) * self.cell
         q = n_minus_one(l[None], m[:, None]) - n1 - a * (l - f.l0)[None] - b * (m - f.m0)[:, None]
         return float(q.min()), float(q.max())
 
@@ -299,7 +299,8 @@ class FacetGrid:
 
     def _where(self) -> tuple:
         f, (a, b), (l0, m0, n1) = self.facet, self.parameters[:2], self.parameters[5:8]
-        return (f.y0 - f.npix / 2, f.x0 - f.npix / 2, self.cell, a, b, l0, m0, n1)
+        middle = f.npix // 2
+        return (float(f.y0 - middle), float(f.x0 - middle), self.cell, a, b, l0, m0, n1)
 
     def _plane(self, k: int) -> np.ndarray:
         sheet = int(self.shape[3])

@@ -39,11 +39,18 @@ def scale_kernel(scale: float) -> np.ndarray:
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def default_scales(beam_pixels: float, largest_pixels: float) -> tuple[float, ...]:
-    """0 and 2, 4, 8, ... beams (FWHM in pixels) up to `largest_pixels`."""
-    scales = [0.0]
-    while 2.0 ** len(scales) * beam_pixels <= largest_pixels:
-        scales.append(2.0 ** len(scales) * beam_pixels)
+def default_scales(
+    beam_pixels: float, largest_pixels: float, first: float = 1.0
+) -> tuple[float, ...]:
+    """0 and `first`, 2 `first`, 4 `first`, ... beams (FWHM in pixels) up to `largest_pixels`.
+
+    Without the one of a beam, lobes that are hardly wider are described by components that are too
+    wide and by points, and what is left of them are bowls.
+    """
+    scales, size = [0.0], first * beam_pixels
+    while size <= largest_pixels:
+        scales.append(size)
+        size *= 2.0
     return tuple(scales)
 
 

@@ -45,10 +45,13 @@ def lm_to_radec(l, m, ra0: float, dec0: float):
 
 
 def pixel_to_lm(y, x, npix: int, cell: float):
-    """(l, m) in radians of (fractional) pixels (y, x) of an npix x npix image with cell in rad."""
-    return -(np.asarray(x) - npix / 2) * cell, (np.asarray(y) - npix / 2) * cell
+    """(l, m) in radians of (fractional) pixels (y, x) of an npix x npix image with cell in rad.
+
+    The phase centre is pixel npix // 2 on both axes, of odd images too.
+    """
+    return -(np.asarray(x) - npix // 2) * cell, (np.asarray(y) - npix // 2) * cell
 
 
 def lm_to_pixel(l, m, npix: int, cell: float):
     """Fractional pixel (y, x) of direction cosines (l, m); inverse of `pixel_to_lm`."""
-    return np.asarray(m) / cell + npix / 2, npix / 2 - np.asarray(l) / cell
+    return np.asarray(m) / cell + npix // 2, npix // 2 - np.asarray(l) / cell

@@ -37,7 +37,7 @@ def box_lm(facet, cell):
     """(l, m), each (ny, nx), of the pixels of a facet's box."""
     y = facet.y0 + np.arange(facet.ny)
     x = facet.x0 + np.arange(facet.nx)
-    l, m = -(x - facet.npix / 2) * cell, (y - facet.npix / 2) * cell
+    l, m = -(x - facet.npix // 2) * cell, (y - facet.npix // 2) * cell
     return np.broadcast_to(l[None], (y.size, x.size)), np.broadcast_to(m[:, None], (y.size, x.size))
 
 

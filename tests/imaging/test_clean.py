@@ -320,4 +320,5 @@ def test_scale_kernels_have_unit_sum_and_the_width_asked_for():
         width = 2 * np.interp(-0.5, -profile, np.arange(profile.size))
         assert kernel.sum() == pytest.approx(1.0, abs=1e-5)
         assert width == pytest.approx(scale, rel=0.02)
-    assert default_scales(4.0, 33.0) == (0.0, 8.0, 16.0, 32.0)
+    assert default_scales(4.0, 33.0) == (0.0, 4.0, 8.0, 16.0, 32.0)
+    assert default_scales(4.0, 33.0, 2.0) == (0.0, 8.0, 16.0, 32.0)

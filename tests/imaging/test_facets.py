@@ -7,11 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ddfpipe.data.images import SkyGrid
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.facets import MIN_BOX, regular_facets, voronoi_facets
 from ddfpipe.imaging.sky import lm_to_pixel, lm_to_radec, pixel_to_lm, radec_to_lm
 
 CELL = np.radians(6 / 3600)
+
+
+@pytest.mark.parametrize("npix", [8, 9])
+def test_pixels_are_where_images_have_them(npix):
+    """Odd sizes too: models lie on the grid of images, facets on this one."""
+    grid, place = SkyGrid(0.1, 0.8, npix, npix, CELL), np.array([0.0, 2.5, 8.0])
+    l, m = pixel_to_lm(place, place[::-1], npix, CELL)
+    np.testing.assert_allclose((l, m), grid.lm(place, place[::-1]), atol=1e-18)
+    np.testing.assert_allclose(lm_to_pixel(l, m, npix, CELL), (place, place[::-1]), atol=1e-9)
 
 
 def count_owners(facets):

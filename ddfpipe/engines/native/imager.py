@@ -36,6 +36,10 @@ from .visibilities import Scratch, open_data
 PSF_SIZES = (256, 1024)
 """Smallest and largest PSF patch in pixels."""
 
+FEW_FACETS, FEW_FACETS_PSF = 64, 512
+"""Up to so many facets the smallest patch is this: it costs little there, and side lobes beyond the
+patches, which are the noise that the first minor cycle ends at, need another major cycle."""
+
 NOISE_BOX_BEAMS = 60
 """Side in beams of the windows in which the automatic mask measures the local noise: larger than
 most extended sources, which would otherwise hide in a noise of their own making."""
@@ -65,7 +69,10 @@ def psf_size(facets: FacetSet) -> int:
     So a source at one edge of a facet is taken out of the other edge as well.
     """
     largest = max(max(f.ny, f.nx) for f in facets.facets)
-    size = int(np.clip(2 * largest, *PSF_SIZES))
+    least, most = PSF_SIZES
+    if len(facets.facets) <= FEW_FACETS:
+        least = FEW_FACETS_PSF
+    size = int(np.clip(2 * largest, least, most))
     return min(size + size % 2, 2 * facets.npix)
 
 
@@ -261,7 +268,8 @@ class Imager:
                 residual=picture.residual, psf=picture.psf, facet_map=facet_map,
                 mask=picture.mask, norm=picture.norm, band_freq=data.band_freq,
                 band_weight=data.band_weight, options=options,
-                start_model=before * picture.norm, start_points=self._points(picture), threads=self.engine.threads,
+                start_model=before * picture.norm, start_points=self._points(picture),
+                threads=self.engine.threads,
                 progress=lambda *_: self.monitor.check(),
             )
             self._take_model(picture, before, result)

@@ -262,5 +262,5 @@ def mask_scales(mask: np.ndarray, beam: float) -> tuple[float, ...]:
     image with faint components (measured: all 262,144 pixels of a small field of points).
     """
     room = min(2 * float(distance_transform_edt(np.pad(mask, 1)).max()), MAX_SCALE_BEAMS * beam)
-    return tuple(float(v) for v in default_scales(beam, room) if v <= room / 2 or v == 0)
+    return tuple(float(v) for v in default_scales(beam, room, 2.0) if v <= room / 2 or v == 0)
 
