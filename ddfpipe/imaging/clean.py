@@ -331,15 +331,19 @@ class _Cycle:
 
     def correct(self, boxes: list, sign: float) -> None:
         """Take what boxes look like through the PSF out of the residual (put it back)."""
+        n, image = self.psf.shape[-1], self.residual.shape[1:]
 
         def work(item):
             facet, y0, x0, box = item
-            return [fft_convolve_full(plane, self.psf[facet, b]) for b, plane in enumerate(box)]
+            rows = _within_reach(y0, box.shape[1], image[0], n)
+            cols = _within_reach(x0, box.shape[2], image[1], n)
+            planes = [fft_convolve_full(plane, self.psf[facet, b, rows, cols])
+                      for b, plane in enumerate(box)]
+            return y0 + rows.start - n // 2, x0 + cols.start - n // 2, planes
 
-        half = self.psf.shape[-1] // 2
-        for item, planes in zip(boxes, ordered_map(work, boxes, self.threads)):
+        for y, x, planes in ordered_map(work, boxes, self.threads):
             for target, plane in zip(self.residual, planes):
-                add_box(target, item[1] - half, item[2] - half, plane, -sign)
+                add_box(target, y, x, plane, -sign)
 
     def _limit(self, box: np.ndarray, rows: slice, cols: slice) -> None:
         """Where box would make the model's band mean negative, take away just what is there."""
@@ -354,6 +358,12 @@ class _Cycle:
                 there = there + self.start_model[b, rows, cols][bad]
             # A pixel that was negative from the start is left as it is.
             box[b][bad] = np.where(total[bad] > 0.0, -there, 0.0)
+
+
+def _within_reach(start: int, length: int, image: int, n: int) -> slice:
+    """Part of a PSF of n pixels that sees the image from a box's rows (columns) start, ..."""
+    first = min(max(0, n // 2 - (start + length - 1)), n - 1)
+    return slice(first, max(first + 1, min(n, n // 2 + image - start)))
 
 
 def _slopes(band_freq: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -120,6 +120,18 @@ def test_residual_is_exactly_the_dirty_image_minus_the_convolved_model():
     assert np.abs(result.residual[0] - expected).max() < 5e-6 * np.abs(dirty).max() + 1e-7
 
 
+def test_psfs_much_wider_than_the_image_are_used_as_far_as_they_reach():
+    n = 96
+    sky = gaussian(50, 40, 3.0, 10.0, n)
+    sky[2, 3], sky[93, 60] = 1.0, 0.5
+    dirty = convolve(sky, PSF)
+    result = run(dirty[None].copy(), PSF[None, None], np.ones((n, n), bool), noise=1e-3,
+                 options=CleanOptions(scales=default_scales(BEAM, 16.0), n_terms=1))
+    assert result.n_components > 10
+    left = dirty - convolve(whole(result)[0], PSF)
+    assert np.abs(result.residual[0] - left).max() < 5e-6 * dirty.max() + 1e-7
+
+
 @pytest.mark.parametrize(("fwhm", "radius"), [(15.0, 24), (45.0, 70)])
 def test_extended_source_keeps_its_flux_to_two_percent(fwhm, radius):
     sky = gaussian(190, 180, 5.0, fwhm)
