@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ from deconvbench.truth import judge  # noqa: E402
 from ddfpipe.data.model import PixelModel  # noqa: E402
 from ddfpipe.simulate.sky import fluxes  # noqa: E402
 
-TINY = Setting(npix=216, facets=2, core=12, remote=6, blocks=16, sets=2, noise=0.1, share=0.05)
-CASE = next(case for case in CASES if case.name == "doubles")
+TINY = Setting(npix=216, facets=2, core=12, remote=6, blocks=16, sets=3, noise=0.1, share=0.05)
+CASE = replace(next(case for case in CASES if case.name == "doubles"), bands=3)
 DDF = Path(os.environ["DDFPIPE_DDF"]) if "DDFPIPE_DDF" in os.environ else None
 
 
@@ -143,7 +144,9 @@ def test_report(figures, tmp_path):
     report.write(found, page)
     text = page.read_text()
     assert text.startswith("# Page\n") and text.endswith("\nrest\n") and "old" not in text
-    assert "| other | " in text and " | 10.0 | " in text
+    assert "| other | " in text and " | 10 | " in text and "diverged" not in text
+    found[CASE.name]["other"]["inside"] = 1e5
+    assert "| diverged |" in report.table(found)
     page.write_text("# Page\n")
     with pytest.raises(ValueError, match="missing"):
         report.write(found, page)

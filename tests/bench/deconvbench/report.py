@@ -9,6 +9,9 @@ from .skies import CASES
 BEGIN, END = "<!-- deconvolution: begin -->", "<!-- deconvolution: end -->"
 HEAD = ("sky", "program", "CPU s", "times ours", "MB", "rms in mask", "outside", "largest",
         "flux in the model", "in the restored image", "index", "components")
+LOST = 100.0
+"""Residual rms over the noise from which on a program has diverged and no figure says more."""
+
 SHORT = {"points": "p", "points on the halo": "o", "doubles": "d", "halo": "h"}
 
 
@@ -20,9 +23,12 @@ def _percent(found: dict, kinds) -> str:
 
 def _row(title: str, name: str, f: dict, ours: float | None) -> str:
     cpu, kinds = sum(f["cpu"]), [kind for kind in SHORT if kind in f["flux"]]
-    times = f"{cpu / ours:.1f}" if ours and name != "ddfpipe" else ""
+    times = f"{cpu / ours:.2g}" if ours and name != "ddfpipe" else ""
+    if f["inside"] > LOST:
+        told = title, name, f"{cpu:.3g}", times, f"{f['memory'] / 1e6:.0f}", "diverged"
+        return "| " + " | ".join(told) + " |" * (len(HEAD) - len(told) + 1)
     index = "; ".join(f"{SHORT[k]} {f['index'][k]:.2f}" for k in kinds)
-    cells = (title, name, f"{cpu:.1f}", times, f"{f['memory'] / 1e6:.0f}", f"{f['inside']:.2f}",
+    cells = (title, name, f"{cpu:.3g}", times, f"{f['memory'] / 1e6:.0f}", f"{f['inside']:.2f}",
              f"{f['outside']:.2f}", f"{f['worst']:.0f}", _percent(f["flux"], kinds),
              _percent(f["restored"], kinds), index, str(f["components"]))
     return "| " + " | ".join(cells) + " |"
