@@ -30,8 +30,8 @@ HALO_ARCSEC, HALO_JY = 360.0, 3.0 / 112.32
 class Setting:
     """What is simulated and imaged.
 
-    npix: even, and a multiple of facets, the number of facets on a side.  sets: measurement sets, evenly over 121 to 166 MHz.  noise: Jy of a
-    sample's real part.  share: part of the sources that a sky has at full size.
+    npix: even, and a multiple of facets, the number of facets on a side.  sets: measurement sets,
+    evenly over 121 to 166 MHz.  noise: Jy of a sample's real part.  share: part of the sources that a sky has at full size.
     """
 
     npix: int = 2016
