@@ -6,8 +6,8 @@
            [--size small|middle|full] [--report docs/performance.md]
 
 simulates FOLDER/<sky> (kept if it is there): Dutch stations, no errors but noise.  Dirty image,
-PSFs and a mask are made once.  Ours and Radler get just those, and between major cycles the residual of
-their models by our own operators; DDFacet, which cannot be given images, makes them of the same
+PSFs and a mask are made once.  Ours and Radler get just those, and between major cycles the
+residual of their models by our own operators; DDFacet, which cannot be given images, makes them of the same
 measurement sets with the same weights, facets and mask, and what its deconvolution machine spends
 is counted inside of it (Init, Update and Deconvolve, all processes).  All stop at 3 times the noise.
 Then every model is judged alike: by the residual that it leaves through our operators, and by the

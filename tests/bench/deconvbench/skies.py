@@ -31,7 +31,8 @@ class Setting:
     """What is simulated and imaged.
 
     npix: even, and a multiple of facets, the number of facets on a side.  sets: measurement sets,
-    evenly over 121 to 166 MHz.  noise: Jy of a sample's real part.  share: part of the sources that a sky has at full size.
+    evenly over 121 to 166 MHz.  noise: Jy of a sample's real part.  share: part of the
+    sources that a sky has at full size.
     """
 
     npix: int = 2016
