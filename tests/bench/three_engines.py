@@ -120,10 +120,12 @@ def applied_names(solsdir: Path, ms: str) -> list[str]:
     return [name for name in names if solution_path(solsdir, ms, name).exists()]
 
 
-def phase_errors(run: Path, field: Path, sets: list[str] | None = None) -> dict:
+def phase_errors(run: Path, field: Path, sets: list[str] | None = None,
+                 stations=slice(None)) -> dict:
     """Errors of the phases against the simulation, rad.
 
     sets: solution sets of directions to multiply, by default those of the final image.
+    stations: numbers of those that count, all by default.
     What no calibration on one's own image can know is left out: one phase a direction and time,
     and a constant shift of each direction on the sky.  Directions count by the flux of their
     sources, stations alike.
@@ -140,7 +142,7 @@ def phase_errors(run: Path, field: Path, sets: list[str] | None = None) -> dict:
     lm = np.stack(catalogue.lm(*a["centre"]), axis=1)
     owner = np.argmin(np.hypot(*(a["source_lmn"][:, None, :2] - lm).transpose(2, 0, 1)), axis=1)
     flux = np.bincount(owner, a["source_flux"], len(lm))
-    uv, lefts, freqs = station_uvw(field / str(a["ms"][0])), [], []
+    uv, lefts, freqs = station_uvw(field / str(a["ms"][0]))[:, stations], [], []
     for index, ms in enumerate(str(name) for name in a["ms"]):
         freqs.append(float(a[f"freq_{index}"][len(a[f"freq_{index}"]) // 2]))
         true, _ = true_gains(truth, index, owner, len(lm), a["source_flux"])
@@ -148,7 +150,7 @@ def phase_errors(run: Path, field: Path, sets: list[str] | None = None) -> dict:
         tables = [load_solution(run / "SOLSDIR", ms, name) for name in (*names, di_set(run, ms))]
         found = prod(np.exp(1j * np.angle(at(t, a["time"], freqs[-1])[0])) for t in tables)
         slots = interpolate_index(tables[0], a["time"], np.array(freqs[-1:]))[0]
-        left = interval_means(np.exp(1j * np.angle(found * np.conj(true))), slots)
+        left = interval_means(np.exp(1j * np.angle(found * np.conj(true))), slots)[:, stations]
         lefts.append(np.angle(left * np.conj(left.mean(axis=1, keepdims=True))))
     left, shifts = without_shift(np.array(lefts), np.ones(np.shape(lefts)),
                                  interval_means(uv, slots), np.array(freqs))
