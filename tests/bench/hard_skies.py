@@ -5,8 +5,8 @@
 
 simulates FOLDER/<sky>/field for each of the skies of `skies.py` (kept if it is there), runs
 `pipeline.py` unattended in FOLDER/<sky>/<engine> (finished stages are kept), images the noise alone
-and the error-free sky with each run's own weights, facets and mask, and writes FOLDER/figures.json
-and FOLDER/table.md, of all that has been measured there so far.  Other words are handed to
+and the error-free sky with each run's own weights, facets and mask, and writes figures.json there
+and FOLDER/table.md, of all that has been measured so far.  Other words are handed to
 pipeline.py.  Fluxes, artefacts, phases and what is left of sources below every mask are measured
 as in `three_engines.py`.
 """
@@ -308,6 +308,15 @@ def table(figures: dict[str, dict[str, dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measured(folder: Path) -> dict[str, dict[str, dict]]:
+    """Figures of all skies and engines that have been measured in a folder."""
+    found: dict[str, dict[str, dict]] = {}
+    for sky in SKIES:
+        for path in sorted((folder / sky).glob("*/figures.json")):
+            found.setdefault(sky, {})[path.parent.name] = json.loads(path.read_text())
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -316,8 +325,6 @@ def main() -> None:
     options, words = parser.parse_known_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "figures.json"
-    figures = json.loads(store.read_text()) if store.exists() else {}
     for name in options.skies.split(","):
         sky, place = SKIES[name], folder / name
         for engine in options.engines.split(","):
@@ -329,11 +336,10 @@ def main() -> None:
             field, run = simulated(sky, place), place / engine
             found = run_recipe(engine, field, run, words, run_config(sky, place))
             found |= {"ionosphere_rad_a_minute": rate(field)} | measure(sky, run, field)
-            figures.setdefault(name, {})[engine] = found
-            store.write_text(json.dumps(figures, indent=1) + "\n")
-            (folder / "table.md").write_text(table(figures))
+            (run / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
             print(json.dumps(found, indent=1), flush=True)
-    print(table(figures))
+    (folder / "table.md").write_text(table(measured(folder)))
+    print(table(measured(folder)))
 
 
 if __name__ == "__main__":
