@@ -334,7 +334,11 @@ def main() -> None:
                 continue
             print(f"== {name}, {engine}", flush=True)
             field, run = simulated(sky, place), place / engine
-            found = run_recipe(engine, field, run, words, run_config(sky, place))
+            try:
+                found = run_recipe(engine, field, run, words, run_config(sky, place))
+            except SystemExit as failure:
+                print(failure, flush=True)
+                continue
             found |= {"ionosphere_rad_a_minute": rate(field)} | measure(sky, run, field)
             (run / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
             print(json.dumps(found, indent=1), flush=True)
