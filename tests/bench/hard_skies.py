@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from known_answer import FINAL, artefacts, companions, fluxes, survival, write_sky
 from skies import SKIES, HardSky
-from three_engines import CONFIG, FAST, FIELD, missing, phase_errors, positions, run_recipe
+from three_engines import FAST, missing, phase_errors, positions, run_recipe
+from three_fields import CONFIG, FIELD
 
 CENTRE_DEG = 0.35
 """Half width of the square in the middle of an image whose noise is measured."""
@@ -54,10 +55,10 @@ def preset(sky: HardSky) -> dict:
 
 
 def run_config(sky: HardSky, folder: Path) -> str:
-    """The configuration of a run, `{field}` still to be filled in."""
+    """The configuration of a run on the sky simulated in `folder`."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.optionxform = str
-    parser.read_string(CONFIG)
+    parser.read_string(CONFIG.format(field=folder / "field"))
     for key, value in sky.config.items():
         section, option = key.split(".")
         parser[section][option] = str(value)
@@ -180,7 +181,7 @@ def rate(field: Path) -> float:
 
 
 def central_noise(run: Path) -> dict:
-    """Noise in the middle of the final image and of the error-free one, over that of noise alone."""
+    """Noise in the middle of the final and of the error-free image, over that of noise alone."""
     from ddfpipe.data.images import read_image
     from ddfpipe.imaging.noise import robust_noise
 
@@ -233,7 +234,7 @@ def extended_flux(sky: HardSky, run: Path, field: Path) -> dict:
 
 
 def note_directions(sky: HardSky, run: Path) -> None:
-    """Given directions under the name of those that a run finds, where measurements look for them."""
+    """Given directions under the name of those that a run finds, where measurements look."""
     from ddfpipe.data.clusters import read_clusters, write_clusters
     from ddfpipe.naming import CLUSTERS
 
@@ -335,7 +336,7 @@ def main() -> None:
             print(f"== {name}, {engine}", flush=True)
             field, run = simulated(sky, place), place / engine
             try:
-                found = run_recipe(engine, field, run, words, run_config(sky, place))
+                found = run_recipe(engine, run_config(sky, place), run, words)
             except SystemExit as failure:
                 print(failure, flush=True)
                 continue

@@ -115,7 +115,7 @@ SKIES = {
               Gap("RS310", scans=(0, 1, 2, 3))),
     ),
     "a-team": HardSky(
-        "3 Jy of a double source of two arcminutes in a side lobe, 22° away; apparent flux, no beam",
+        "3 Jy of a double source of 40 arcsec in a side lobe, 22° away; apparent flux, no beam",
         extras=(Extra("a-team-e", 15.5, 15.5, 1.8, 40.0, 30.0, 110.0),
                 Extra("a-team-w", 15.47, 15.51, 1.2, 40.0, 30.0, 110.0)),
         outside=("a-team-e", "a-team-w"),

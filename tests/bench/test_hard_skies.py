@@ -43,7 +43,7 @@ def test_specification_and_configuration_are_valid(name, tmp_path):
     for key, value in sky.field.items():
         section, _, option = key.rpartition(".")
         assert getattr(getattr(spec, section) if section else spec, option) == value
-    (tmp_path / "run.cfg").write_text(run_config(sky, tmp_path).format(field=tmp_path))
+    (tmp_path / "run.cfg").write_text(run_config(sky, tmp_path))
     config = load_config([str(tmp_path / "run.cfg")], check=False)
     for key, value in sky.config.items():
         section, option = key.split(".")
