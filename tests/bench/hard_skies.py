@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from known_answer import FINAL, artefacts, companions, fluxes, survival, write_sky
+from programcost import ProgramFailed
 from skies import SKIES, HardSky
 from three_engines import FAST, missing, phase_errors, positions, run_recipe
 from three_fields import CONFIG, FIELD
@@ -337,7 +338,7 @@ def main() -> None:
             field, run = simulated(sky, place), place / engine
             try:
                 found = run_recipe(engine, run_config(sky, place), run, words)
-            except SystemExit as failure:
+            except ProgramFailed as failure:
                 print(failure, flush=True)
                 continue
             found |= {"ionosphere_rad_a_minute": rate(field)} | measure(sky, run, field)

@@ -36,10 +36,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from passbench import growth  # noqa: E402
 from passbench.field import simulate_field, write_gains  # noqa: E402
-from passbench.processes import Cost  # noqa: E402
 from passbench.programs import PROGRAMS, available  # noqa: E402
 from passbench.setting import SMALL, Setting, Work  # noqa: E402
 from passbench.truth import errors  # noqa: E402
+from programcost import Cost  # noqa: E402
 
 
 def measure(work: Work, name: str, rounds_done: list[Cost]) -> dict:
@@ -51,7 +51,7 @@ def measure(work: Work, name: str, rounds_done: list[Cost]) -> dict:
     best = min(rounds_done, key=lambda cost: cost.cpu)
     out = {"cpu": best.cpu, "all_cpu": [c.cpu for c in rounds_done], "wall": best.wall,
            "memory": max(c.memory for c in rounds_done),
-           "mapped": max(c.mapped for c in rounds_done)}
+           "mapped": max(c.mapped() for c in rounds_done)}
     if len(rounds_done) == 1:
         out["error"] = errors(work, work.folder / image)
     if name == "ddfpipe" and best is rounds_done[-1]:

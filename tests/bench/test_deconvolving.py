@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import Namespace
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from other_programs import found
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -26,7 +26,7 @@ from ddfpipe.simulate.sky import fluxes  # noqa: E402
 
 TINY = Setting(npix=216, facets=2, core=12, remote=6, blocks=16, sets=3, noise=0.1, share=0.05)
 CASE = replace(next(case for case in CASES if case.name == "doubles"), bands=3)
-DDF = Path(os.environ["DDFPIPE_DDF"]) if "DDFPIPE_DDF" in os.environ else None
+DDF = found("ddfacet")
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +108,8 @@ def test_programs_agree(figures):
     """Fluxes of the others are the true ones too, and ours leave no more in the data."""
     others = {name: f for name, f in figures.items() if name != "ddfpipe"}
     if not others:
-        pytest.skip("SKIPPED LOUDLY: neither Radler (pip install radler) nor DDFacet (its DDF.py "
-                    "in DDFPIPE_DDF) is here")
+        pytest.skip("SKIPPED LOUDLY: neither Radler (pip install radler) nor DDFacet "
+                    "(misc/install_ddfacet.sh) is here")
     for name, other in others.items():
         assert other["flux"]["doubles"][1] < 0.1, name
         assert figures["ddfpipe"]["inside"] < 1.1 * other["inside"], name

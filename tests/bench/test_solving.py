@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from other_programs import program
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from solvebench import dp3, growth, remote, report, work  # noqa: E402
 from solvebench.compare import judge  # noqa: E402
 from solvebench.field import Case, make_field  # noqa: E402
-
-from ddfpipe.engines.external.tools import find_tool  # noqa: E402
-from ddfpipe.errors import ConfigError  # noqa: E402
 
 SMALL = Case(core=10, remote=6, n_dir=3, sources=2, slots=8, channels=8, noise=0.3, brightest=8.0,
              faintest=2.0, ionosphere_km=30.0, wind=5.0, missing=0.15)
@@ -84,11 +81,7 @@ def test_our_job_finds_the_gains(prepared, ours):
 
 def test_agrees_with_dp3(prepared, ours):
     """On strong sources both find the same gains."""
-    try:
-        program = find_tool("dp3", os.environ.get("DDFPIPE_TEST_DP3", "auto"))
-    except ConfigError as error:
-        pytest.skip(f"SKIPPED LOUDLY: {error}")
-    peer = dp3.Dp3(program, prepared.folder)
+    peer = dp3.Dp3(program("dp3"), prepared.folder)
     _, path = peer.solve(prepared.ms, prepared.folder / "sky.skymodel", "directioniterative",
                          "scalar", TASK.slots)
     theirs, mine = prepared.judge(dp3.read_gains(path, 3)), prepared.judge(ours[2])

@@ -22,10 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-import threading
-import time
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -33,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from known_answer import FINAL, artefacts, companions, fluxes, survival
 from known_phases import at, interval_means, station_uvw, true_gains, without_shift
+from programcost import run as run_program
 from three_fields import FIELDS, ROOT, chosen, peaks_over_truth, simulated
 
 ENGINES = {
@@ -41,9 +39,6 @@ ENGINES = {
 }
 FAST, SLOW, DI = "DDS3_full", "DDS3_full_slow", "DIS2_full"
 """Solution sets behind the final image: fast and slow gains of directions, full-Jones gains."""
-
-SAMPLE_S = 0.25
-"""Seconds between looks at the memory of a run."""
 
 
 def missing(engine: str, words: list[str]) -> str | None:
@@ -59,52 +54,17 @@ def missing(engine: str, words: list[str]) -> str | None:
     return None
 
 
-class PeakMemory(threading.Thread):
-    """Largest resident memory in bytes of a process and all that it started, shared pages once a
-    process: a little too much for programs that share, never too little between two looks."""
-
-    def __init__(self, pid: int):
-        super().__init__(daemon=True)
-        self.pid, self.peak, self.done = pid, 0, threading.Event()
-
-    def run(self) -> None:
-        import psutil
-
-        while not self.done.wait(SAMPLE_S):
-            try:
-                family = [psutil.Process(self.pid)]
-                family += family[0].children(recursive=True)
-            except psutil.Error:
-                continue
-            total = 0
-            for process in family:
-                try:
-                    total += process.memory_info().rss
-                except psutil.Error:
-                    continue
-            self.peak = max(self.peak, total)
-
-
-def run_recipe(engine: str, config: str, run: Path, words: list[str]) -> dict:
+def run_recipe(engine: str, config: str, folder: Path, words: list[str]) -> dict:
     """Run the pipeline; CPU and wall time in s, memory in bytes, kept from the first whole run."""
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "field.cfg").write_text(config)
-    note = run / "cost.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "field.cfg").write_text(config)
+    note = folder / "cost.json"
     if note.exists():
         return json.loads(note.read_text())
     command = [sys.executable, ROOT / "scripts/pipeline.py", "field.cfg", "--control-nobar=True",
                "--control-quiet=True", *ENGINES[engine], *words]
-    start = time.monotonic()
-    process = subprocess.Popen(command, cwd=run, stdin=subprocess.DEVNULL)
-    memory = PeakMemory(process.pid)
-    memory.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    memory.done.set()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{engine}: the pipeline ended with {process.returncode}, see {run}/logs")
-    cost = {"cpu_s": usage.ru_utime + usage.ru_stime, "wall_s": time.monotonic() - start,
-            "memory_bytes": memory.peak}
+    spent = run_program(command, folder / "pipeline.log", folder, one_thread=False)
+    cost = {"cpu_s": spent.cpu, "wall_s": spent.wall, "memory_bytes": spent.mapped()}
     note.write_text(json.dumps(cost))
     return cost
 
@@ -174,10 +134,11 @@ def di_set(run: Path, ms: str) -> str:
 
 def positions(run: Path, field: Path) -> dict:
     """Mean offset and scatter (arcsec) of the brighter sources from their true places."""
+    from known_answer import centroid
+
     from ddfpipe.data.images import read_image
     from ddfpipe.data.skymodel import read_skymodel
     from ddfpipe.units import ARCSEC
-    from known_answer import centroid
 
     image = read_image(run / f"{FINAL}.int.restored.fits")
     sky = read_skymodel(field / "truth.skymodel")

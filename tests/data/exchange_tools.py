@@ -8,12 +8,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from ddfpipe.calibration.gains import GainTable, as_jones, interpolate_index
 from ddfpipe.data.ms import open_table, read_metadata
-from ddfpipe.engines.external.tools import find_tool, tool_environment
-from ddfpipe.errors import ConfigError
+from ddfpipe.engines.external.tools import tool_environment
 from ddfpipe.simulate.run import simulate
 from ddfpipe.simulate.sky import Source, write_skymodel
 from ddfpipe.simulate.spec import SimulationSpec, update
@@ -22,15 +20,6 @@ CENTRE = np.radians([210.0, 50.0])
 PLACES = {"mid": (210.031127, 50.019996), "east": (211.263, 50.6933), "west": (208.585, 50.4915)}
 """Directions of the small field, degrees."""
 FLUXES = (3.0, 2.0, 1.5)
-
-
-def program(name: str) -> Path:
-    """A program; the test is skipped, loudly, where there is none.  Environment variables such as
-    DDFPIPE_TEST_DP3 (a path, or a folder with bin) tell where it is."""
-    try:
-        return find_tool(name, os.environ.get(f"DDFPIPE_TEST_{name.upper()}", "auto"))
-    except ConfigError as error:
-        pytest.skip(f"SKIPPED LOUDLY: {error}")
 
 
 def run(words, cwd: Path, timeout: float = 300.0) -> str:

@@ -14,17 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from exchange_tools import (
-    PLACES,
-    applied,
-    corrections,
-    ddecal,
-    program,
-    samples,
-    small_field,
-    wsclean_sources,
+    PLACES, applied, corrections, ddecal, samples, small_field, wsclean_sources,
 )
 
-from ddfpipe.data.skymodel import read_skymodel, with_patches, write_skymodel
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from other_programs import program  # noqa: E402
+
+from ddfpipe.data.skymodel import read_skymodel, with_patches, write_skymodel  # noqa: E402
 
 HERE = Path(__file__).resolve().parent / "exchange"
 FULL = np.array([[1.0, 0.2 + 0.1j], [0.3, 0.8]])

@@ -7,20 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from exchange_tools import (
-    PLACES,
-    applied,
-    column,
-    copy_set,
-    corrections,
-    corrupted,
-    ddecal,
-    program,
-    run,
-    samples,
-    small_field,
-    write_regions,
-    wsclean_sources,
+    PLACES, applied, column, copy_set, corrections, corrupted, ddecal, run, samples, small_field,
+    write_regions, wsclean_sources,
 )
+from other_programs import program
 
 from ddfpipe.data.exchange import Choices, convert, read_directions
 from ddfpipe.data.h5parm import read_h5parm, write_h5parm

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from other_programs import found
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 import imaging_pass  # noqa: E402
@@ -16,11 +15,9 @@ import imaging_pass  # noqa: E402
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory):
     """What the bench measures of the programs that are here."""
-    names = ["ddfpipe"] + (["wsclean"] if shutil.which("wsclean") else [])
-    ddf = Path(os.environ["DDFPIPE_DDF"]) if "DDFPIPE_DDF" in os.environ else None
-    names += ["ddfacet"] if ddf else []
+    names = ["ddfpipe"] + [name for name in ("wsclean", "ddfacet") if found(name)]
     return imaging_pass.compare(tmp_path_factory.mktemp("pass"), imaging_pass.SMALL, names,
-                                [False, True], rounds=1, threads=2, ddf=ddf)
+                                [False, True], rounds=1, threads=2, ddf=found("ddfacet"))
 
 
 @pytest.mark.parametrize("which", ["no gains", "gains"])
@@ -37,7 +34,7 @@ def test_our_image_is_the_fourier_sum(figures, which):
 def test_other_programs_make_the_same_image(figures, which, program):
     """At the sources; everywhere without gains: pixels at a border may count to either facet."""
     if program not in figures[which]:
-        pytest.skip(f"no {program} here")
+        pytest.skip(f"SKIPPED LOUDLY: no {program} here")
     error = figures[which][program]["error"]
     assert error["sources"] < 0.02
     assert which == "gains" or error["rms"] < 0.01

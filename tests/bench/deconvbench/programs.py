@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field as one
+from dataclasses import dataclass
+from dataclasses import field as one
 from pathlib import Path
 
 import numpy as np
+from programcost import run
 
 from ddfpipe.data.dicomodel import read_dicomodel
 from ddfpipe.data.model import PixelModel, load_model
@@ -18,7 +20,6 @@ from ddfpipe.engines.ddfacet.commands import Cleaning, Imaging, image_command
 from ddfpipe.engines.ddfacet.inputs import wide_grid, write_mask
 
 from .field import Field, image_job
-from .processes import run
 
 HERE = Path(__file__).resolve().parent
 SIGMA = 3.0
@@ -26,7 +27,6 @@ SIGMA = 3.0
 
 RADLER_SCALES = 5
 HMP_SCALES = "[0,1,2,4,8,16]"
-MEMORY_S = 0.5
 
 
 @dataclass
@@ -71,11 +71,11 @@ def run_ours(field: Field, folder: Path, majors: int, threads: int = 1) -> Outco
 def _run_minor(folder: Path, command: list, words: dict, out: Outcome) -> dict:
     """Run a minor cycle in a process of its own and add its cost to `out`."""
     (folder / "settings.json").write_text(json.dumps(words))
-    spent = run([*command, "settings.json"], folder / "log", folder, every=0.1)
+    spent = run([*command, "settings.json"], folder / "log", folder)
     cost = json.loads((folder / "cost.json").read_text())
     out.cpu.append(cost["cpu"])
     out.start = max(out.start, cost["start"])
-    out.memory, out.whole = max(out.memory, spent.peak()), out.whole + spent.cpu
+    out.memory, out.whole = max(out.memory, (spent.mapped() or spent.largest)), out.whole + spent.cpu
     return cost
 
 
@@ -139,7 +139,7 @@ def run_ddfacet(field: Field, folder: Path, majors: int, program: Path, mode: st
     python = program.parent / "python"
     words = ddfacet_words(field, folder, majors, mode, threads)
     spent = run([python, HERE / "run_ddfacet.py", "calls.json", *words], folder / "log", folder,
-                {"PATH": f"{program.parent}:{os.environ['PATH']}"}, every=MEMORY_S)
+                {"PATH": f"{program.parent}:{os.environ['PATH']}"})
     calls = json.loads((folder / "calls.json").read_text())
     cpu, pending = [], 0.0
     for call in calls:
@@ -149,7 +149,7 @@ def run_ddfacet(field: Field, folder: Path, majors: int, program: Path, mode: st
             pending = 0.0
     model = read_dicomodel(folder / "image.DicoModel", grid=wide_grid(field.grid),
                            freq=field.arrays["band_freq"]).on_grid(field.grid)
-    memory = spent.peak([(c["from"], c["to"]) for c in calls])
+    memory = spent.mapped([(c["from"], c["to"]) for c in calls])
     return Outcome(cpu, spent.cpu - sum(cpu) - pending, memory, model, spent.cpu,
                    {"calls": calls})
 

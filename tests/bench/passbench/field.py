@@ -64,8 +64,8 @@ def write_gains(folder: Path, ms: Path, setting: Setting) -> None:
     """
     from ddfpipe.calibration.gains import GainTable
     from ddfpipe.data import solutions
-    from ddfpipe.data.ms import read_metadata
     from ddfpipe.data.h5parm import write_h5parm
+    from ddfpipe.data.ms import read_metadata
     from ddfpipe.engines.native.modelsky import sky_facets
     from ddfpipe.engines.wsclean.facets import middle, polygons, write_regions
     from ddfpipe.imaging.sky import lm_to_radec

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from .processes import Cost, run
-from .setting import Work
+from programcost import Cost, run
 
+from .setting import Work
 
 LOSS = 0.0005
 """What our averaging may cost at a facet's corner, for DDFacet to be compared at that."""

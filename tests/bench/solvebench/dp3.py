@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from programcost import Cost, run
 
 from ddfpipe.data.h5parm import read_h5parm
 from ddfpipe.data.killms import NAMES
-
-from .processes import Cost, run
 
 ALGORITHMS = ("directioniterative", "hybrid", "lbfgs", "directionsolve")
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from programcost import Cost, ProgramFailed, run
 
 from ddfpipe.data.killms import read_killms
 from ddfpipe.simulate.sky import radec_of
 
 from .field import Field
-from .processes import Cost, ProgramFailed, run
 
 SOLVERS = {
     "KAFCA": ["--NIterKF=6", "--CovQ=0.1", "--LambdaKF=0.5", "--PowerSmooth=0.0"],

@@ -90,7 +90,7 @@ class OurDirections:
         part = record["cpu"]
         start = part["start"] + cost.cpu - sum(part.values())
         return {"program": self.name, "start": start, "whole": cost.cpu - start,
-                "memory": cost.memory, "prior": self.first["cpu"]["solve"] - part["solve"],
+                "memory": cost.largest, "prior": self.first["cpu"]["solve"] - part["solve"],
                 "errors": source_errors(self.prepared, gains, self.owner), "cpu": part,
                 "hyper": self.first["hyper"]}
 
@@ -120,7 +120,7 @@ class KillMS:
         times = np.array([prepared.field.layout.times[s].mean() for s in prepared.slots])
         gains = killms.read_gains(path, times)
         return {"program": self.name, "start": self.start, "whole": cost.cpu - self.start,
-                "memory": cost.memory,
+                "memory": cost.largest,
                 "errors": source_errors(prepared, gains, self.owner)}
 
 

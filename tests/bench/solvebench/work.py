@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from programcost import run
 
 from ddfpipe.data.h5parm import read_h5parm
 
 from . import dp3, skyfiles
 from .compare import Quality, judge
 from .field import Case, Field, make_field, write_ms
-from .processes import run
 
 BENCH = Path(__file__).resolve().parents[1]
 ROOT = BENCH.parents[1]
@@ -139,7 +139,7 @@ class Ours:
         part = record["cpu"]
         notes = {"hyper": self.hyper, "choice of the prior": self.first - part["solve"],
                  "sweeps": record["sweeps"], "restarted": record["restarted"], "cpu": part}
-        return Row(self.name, start, whole, part["solve"], part["predict"], cost.memory,
+        return Row(self.name, start, whole, part["solve"], part["predict"], cost.largest,
                    self.prepared.judge(gains), [whole], notes)
 
 
@@ -162,7 +162,7 @@ class Peer:
         cost, path = self._run(50)
         gains = dp3.read_gains(path, self.prepared.task.case.n_dir)
         return Row(self.name, self.start, cost.cpu - self.start, cost.cpu - self.base,
-                   self.base - self.start, cost.memory, self.prepared.judge(gains),
+                   self.base - self.start, cost.largest, self.prepared.judge(gains),
                    [cost.cpu - self.start], {"one iteration, whole": self.base})
 
 
