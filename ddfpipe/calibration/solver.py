@@ -190,8 +190,8 @@ class DirectionalSolver:
         True for stations without data in that interval, whose gains are the filter's prediction.
         diagnostics: "time_edges" (n_time, 2); "chi2", "count", "sweeps", "restarted" (n_time,
         n_chan, n_hand), χ² before smoothing; "baseline_chi2", "baseline_count" (n_time, n_chan,
-        n_bl, n_hand), the same by baseline in units of the weights as given, for imaging weights;
-        "flux_factor" (n_time, n_chan, n_dir, n_hand), the square of the mean amplitude divided out (1: the model had the right
+        n_bl, n_hand), the same by baseline in units of the weights as given, for imaging weights; "flux_factor" (n_time, n_chan,
+        n_dir, n_hand), the square of the mean amplitude divided out (1: the model had the right
         flux); "hyperparameters", `Hyperparameters`; "tuning", trials and held-out χ² per sample.
         Raises SolveError when no interval was given.
         """
