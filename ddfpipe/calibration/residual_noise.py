@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddfpipe.calibration.noise_scale import PRIOR_SAMPLES, estimate_sigma
+from ddfpipe.calibration.noise_scale import estimate_sigma
 
 FEWEST = 8
 """Double differences of a baseline below which they are not trusted."""
-
-
-SIGNIFICANT = 3.0
-"""Standard errors by which a variance must be smaller than the first estimate."""
 
 
 def differences(n_time: int, n_chan: int) -> int:
@@ -43,21 +39,13 @@ def overestimated(model: np.ndarray, data: np.ndarray, weight: np.ndarray, gains
     """Factor on the weights of each baseline, (n_bl,) float64, one or more.
 
     weight: (n_time, n_bl, n_chan) inverse variances; the factor is how much smaller the variance of
-    the residual's differences is than they say, where that is significant.  A larger variance
-    changes nothing: that is the model's error, of which the first estimate knows nothing either.
+    the residual's differences is than they say.  A larger one changes nothing: that is the model's
+    error, of which the first estimate knows nothing either.
     """
     n_time, _, n_chan = data.shape
     if differences(n_time, n_chan) < FEWEST:
         return np.ones(data.shape[1])
-    used = weight > 0
-    total, count = np.where(used, weight, 0.0).sum(axis=(0, 2)), used.sum(axis=(0, 2))
-    usual = total / np.maximum(count, 1)
-    # Of noise itself, not of the factor, is it true that stations make it.
-    relative = np.where(used, weight / np.where(count > 0, usual, 1.0)[None, :, None], 0.0)
     left = residual(model, data, gains, ant1, ant2)
-    sigma = estimate_sigma(left, relative, ant1, ant2, len(gains))[0]
-    known = np.isfinite(sigma) & (sigma > 0) & (count > 0)
-    factor = 1.0 / (np.where(known, usual, 1.0) * np.where(known, sigma, 1.0) ** 2)
-    # The median of n values of |D|^2 is known to 1.44 / sqrt(n).
-    error = 1.44 / np.sqrt(differences(n_time, n_chan) + PRIOR_SAMPLES)
-    return np.where(known & (factor > np.exp(SIGNIFICANT * error)), factor, 1.0)
+    sigma = estimate_sigma(left, weight, ant1, ant2, len(gains))[0]
+    known = np.isfinite(sigma) & (sigma > 0)
+    return np.where(known, np.maximum(1.0, 1.0 / np.where(known, sigma, 1.0) ** 2), 1.0)
