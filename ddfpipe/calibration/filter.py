@@ -41,10 +41,6 @@ MEAN_RATE = 0.2
 RESTART_SIGMA = 5.0
 """Significance in standard deviations of a rise of χ² that asks for a restart."""
 
-MOST_PATIENCE, PATIENCE_DECAY = 8.0, 0.9
-"""A restart that finds nothing better was not the gains' fault: the rise that asks for the next one
-is doubled, up to the first value; with every interval it comes down by the second."""
-
 MOST_SWEEPS = 4
 """Sweeps over n_iter at which a fit that has not met its tolerance is ended."""
 
@@ -215,7 +211,6 @@ class FilterChain:
         self.state: tuple[np.ndarray, np.ndarray, float] | None = None
         self.mean_prior: np.ndarray | None = None
         self.usual: list[np.ndarray] = []
-        self.patience = 1.0
         self.done: list[IntervalResult] = []
         self.pending: list[IntervalResult] = []
 
@@ -266,14 +261,10 @@ class FilterChain:
         cold = self.latest is None and not self.warm or self.options.solver == "CohJones"
         best = self._fit(stats, mean, covariance, prior, cold, seen)
         sweeps, restarted = best.sweeps, False
-        self.patience = max(1.0, PATIENCE_DECAY * self.patience)
         if not cold and self._risen(best.station, seen):
             other = self._fit(stats, mean, covariance, prior, True, seen)
             sweeps += other.sweeps
             restarted = other.chi2 < best.chi2
-            scatter = self.hyper.temper * np.sqrt(4.0 * mean.size)
-            paid = best.chi2 - other.chi2 > scatter
-            self.patience = 1.0 if paid else min(2 * self.patience, MOST_PATIENCE)
             if restarted:
                 best = other
         fit = best.gains
@@ -338,7 +329,7 @@ class FilterChain:
             return False
         usual = _known_median(recent[:, known])
         limit = np.maximum(self.options.restart_rise, RESTART_SIGMA / np.sqrt(seen[known]))
-        return bool(np.any(now[known] > (1 + self.patience * limit) * usual))
+        return bool(np.any(now[known] > (1 + limit) * usual))
 
     def _remember(self, result: IntervalResult, posterior: np.ndarray, centre: float,
                   fit: Fit, seen: np.ndarray) -> None:

@@ -39,8 +39,6 @@ class SolverOptions:
         solved again from a cold start (the better of the two is kept).
     hold_out: share of the baselines held out while the hyper-parameters are chosen.
     tune_intervals: number of first intervals used for that; 0 takes the defaults.
-    residual_noise: measure the noise of every baseline once more in what a first fit of the first
-        interval leaves, and take the smaller value: differences of samples hold some sky.
     smooth: run the backward (Rauch-Tung-Striebel) pass of the filter.
     hyper: hyper-parameters to use instead of choosing them.
     """
@@ -59,7 +57,6 @@ class SolverOptions:
     restart_rise: float = 0.05
     hold_out: float = 0.1
     tune_intervals: int = 10
-    residual_noise: bool = True
     smooth: bool = True
     hyper: Hyperparameters | None = None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from ddfpipe.calibration.als import baseline_lookup
 from ddfpipe.calibration.filter import Array, FilterChain, IntervalResult
 from ddfpipe.calibration.gains import GainTable, nearest_interval
 from ddfpipe.calibration.options import SolverOptions
-from ddfpipe.calibration.residual_noise import overestimated
 from ddfpipe.calibration.statistics import BlockStatistics, block_statistics
 from ddfpipe.errors import SolveError
 
@@ -59,7 +57,6 @@ class DirectionalSolver:
         self._chains: list[FilterChain] | None = None
         self._tuned: list[tuning.Tuned] = []
         self._last_edge: float | None = None
-        self._factor: np.ndarray | None = None
 
     def _starts(self, start: GainTable | np.ndarray | None) -> list:
         """(phases, errors) of each chain (block-major, then hand), or Nones."""
@@ -105,12 +102,11 @@ class DirectionalSolver:
             raise SolveError(f"solver: the model has {len(model)} directions, the solver "
                              f"{len(self.array.directions)}")
         self._last_edge = edge[0]
-        parts = [(np.flatnonzero(np.asarray(chan_block) == block), hand)
-                 for block in range(len(self.freq_edges)) for hand in range(self.n_hand)]
-        stats = [self._statistics(model, data, weight, k, *part) for k, part in enumerate(parts)]
-        if self._factor is None and any(s.count.any() for s in stats):
-            self._factor = self._measure_noise(stats, edge, model, data, weight, parts)
-            stats = [s.scaled(factor) for s, factor in zip(stats, self._factor, strict=True)]
+        stats = []
+        for block in range(len(self.freq_edges)):
+            channels = np.flatnonzero(np.asarray(chan_block) == block)
+            for hand in range(self.n_hand):
+                stats.append(self._statistics(model, data, weight, channels, hand))
         if self._chains is None:
             self._waiting.append((stats, edge))
             if len(self._waiting) >= self._needed():
@@ -118,37 +114,13 @@ class DirectionalSolver:
         else:
             self._step(stats, edge)
 
-    def _hand(self, hand: int, *arrays: np.ndarray) -> list[np.ndarray]:
-        """Model, data and weight of one hand."""
-        if self.n_hand == 1:
-            return list(arrays)
-        full = (5, 4, 4)
-        return [a[..., hand] if a.ndim == n else a for a, n in zip(arrays, full, strict=True)]
-
-    def _statistics(self, model: np.ndarray, data: np.ndarray, weight: np.ndarray, chain: int,
+    def _statistics(self, model: np.ndarray, data: np.ndarray, weight: np.ndarray,
                     channels: np.ndarray, hand: int) -> BlockStatistics:
-        model, data, weight = self._hand(hand, model, data, weight)
-        if self._factor is not None and (self._factor[chain] != 1).any():
-            weight = weight * self._factor[chain].astype(np.float32)[None, :, None]
+        if self.n_hand == 2:
+            model = model[..., hand] if model.ndim == 5 else model
+            data = data[..., hand]
+            weight = weight[..., hand] if weight.ndim == 4 else weight
         return block_statistics(model, data, weight, channels, self.executor)
-
-    def _measure_noise(self, stats: list[BlockStatistics], edge: np.ndarray, model: np.ndarray,
-                       data: np.ndarray, weight: np.ndarray, parts: list) -> np.ndarray:
-        """Factor on the weights of each chain and baseline, from what a first fit leaves."""
-        out = np.ones((len(parts), len(self.array.ant1)))
-        if not self.options.residual_noise:
-            return out
-        hyper = self.options.hyper or self._default_hyper()
-        options = replace(self.options, smooth=False)
-        for k, (channels, hand) in enumerate(parts):
-            if not stats[k].count.any():
-                continue
-            fit = FilterChain(self.array, options, hyper, start=self._start[k]).step(stats[k], edge)
-            seen, found, weights = self._hand(hand, model, data, weight)
-            out[k] = overestimated(
-                seen[..., channels], found[..., channels], weights[..., channels],
-                np.exp(fit.log_amp + 1j * fit.phase), self.array.ant1, self.array.ant2)
-        return out
 
     def _needed(self) -> int:
         tune = self.options.tune_intervals if self.options.hyper is None else 0
@@ -190,7 +162,7 @@ class DirectionalSolver:
         True for stations without data in that interval, whose gains are the filter's prediction.
         diagnostics: "time_edges" (n_time, 2); "chi2", "count", "sweeps", "restarted" (n_time,
         n_chan, n_hand), χ² before smoothing; "baseline_chi2", "baseline_count" (n_time, n_chan,
-        n_bl, n_hand), the same by baseline in units of the weights as given, for imaging weights; "flux_factor" (n_time, n_chan,
+        n_bl, n_hand), the same by baseline, for imaging weights; "flux_factor" (n_time, n_chan,
         n_dir, n_hand), the square of the mean amplitude divided out (1: the model had the right
         flux); "hyperparameters", `Hyperparameters`; "tuning", trials and held-out χ² per sample.
         Raises SolveError when no interval was given.
@@ -212,16 +184,12 @@ class DirectionalSolver:
         gains = np.moveaxis(collect(self._gain), 2, -1)
         error = np.moveaxis(collect(lambda r: r.error), 2, -1) * np.abs(gains)
         flag = np.moveaxis(collect(lambda r: r.flag), 2, -1)[:, :, :, None, :]
-        baseline_chi2 = np.moveaxis(collect(lambda r: r.baseline_chi2), 2, -1)
-        if self._factor is not None:
-            baseline_chi2 = baseline_chi2 / np.moveaxis(
-                self._factor.reshape(n_block, n_hand, -1), 1, -1).astype(np.float32)
         tuned = self._tuned[0] if self._tuned else None
         diagnostics = {
             "time_edges": np.array([r.edge for r in results[0]]),
             "chi2": collect(lambda r: r.chi2), "count": collect(lambda r: r.count),
             "sweeps": collect(lambda r: r.sweeps), "restarted": collect(lambda r: r.restarted),
-            "baseline_chi2": baseline_chi2,
+            "baseline_chi2": np.moveaxis(collect(lambda r: r.baseline_chi2), 2, -1),
             "baseline_count": np.moveaxis(collect(lambda r: r.baseline_count), 2, -1),
             "flux_factor": np.moveaxis(np.exp(2 * collect(lambda r: r.amp_mean)), 2, -1),
             "hyperparameters": self.hyper,

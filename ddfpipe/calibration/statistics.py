@@ -53,12 +53,6 @@ class BlockStatistics:
         """Number of directions."""
         return self.c.shape[1]
 
-    def scaled(self, factor: np.ndarray) -> BlockStatistics:
-        """As if the weights of every baseline were multiplied by factor (n_bl,)."""
-        rows = factor.astype(np.float32)[:, None]
-        return BlockStatistics(self.a_re * rows, self.a_im * rows, self.c * rows,
-                               self.power * factor, self.count)
-
 
 @njit(cache=True, nogil=True)
 def _gather(model, data, weight, channels, b, re, im):
