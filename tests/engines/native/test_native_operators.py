@@ -219,8 +219,9 @@ def test_psf_through_gains_has_unit_peak(disturbed, operators):
     made.set_residual(None)
     made.adjoint()
     psfs = made.psfs(64)
-    np.testing.assert_allclose(psfs[:, :, 32, 32], 1, atol=2e-5)
-    assert np.all(psfs.max(axis=(2, 3)) < 1.0001)
+    # PSFs have as many planes in w as a loss of 2 % needs
+    np.testing.assert_allclose(psfs[:, :, 32, 32], 1, atol=3e-4)
+    assert np.all(psfs.max(axis=(2, 3)) < 1.0003)
     # a far facet sees less through the beam: norms are those of the table
     ratio = made.norm / made.data.band_weight
     assert ratio.max() < 1.7**4 * 1.01 and ratio.min() < 0.9 * ratio.max()
