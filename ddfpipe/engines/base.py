@@ -281,6 +281,10 @@ class Monitor(Protocol):
         """A line for the stage's log (and the screen unless quiet)."""
 
 
+class Silent(Monitor):
+    """A monitor that says nothing and never stops, for an engine that is used without a run."""
+
+
 class Engine(Protocol):
     """The verbs of an engine."""
 

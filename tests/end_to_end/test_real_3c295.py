@@ -15,7 +15,7 @@ from ddfpipe.calibration.gains import interpolate_index
 from ddfpipe.data import solutions
 from ddfpipe.data.ms import read_metadata
 from ddfpipe.data.viscache import open_cache
-from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
+from ddfpipe.engines.base import ImageJob, Silent, SolveJob, VisSelection
 from ddfpipe.engines.native import NativeEngine
 from native_runs import tree_state
 
@@ -44,17 +44,6 @@ class Calibrated:
     def noise(self, vis):
         """Noise of that mean, per baseline, from the difference of the two times (Jy)."""
         return 0.5 * np.abs(np.diff(0.5 * (vis[..., 0] + vis[..., 3]), axis=0)[0])[self.used]
-
-
-class Silent:
-    def progress(self, what, done, total):
-        pass
-
-    def check(self):
-        pass
-
-    def message(self, text):
-        pass
 
 
 @pytest.fixture(scope="module")

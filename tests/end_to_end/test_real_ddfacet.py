@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
+from other_programs import ddfacet_tools
 from test_real_3c295 import FLUX, UV_KM, calibrate
 from test_real_wsclean import abell_1775
 
 from ddfpipe.engines.ddfacet import DDFacetEngine
-from ddfpipe.engines.ddfacet.tools import find_tools
-from ddfpipe.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
 def tools():
-    try:
-        return find_tools(os.environ.get("DDFPIPE_TEST_DDFACET", "auto"),
-                          os.environ.get("DDFPIPE_TEST_KILLMS", "auto"))
-    except ConfigError as error:
-        pytest.skip(f"SKIPPED LOUDLY: {error}")
+    return ddfacet_tools()
 
 
 @pytest.mark.shared_data

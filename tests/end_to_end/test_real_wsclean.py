@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_real_3c295 import FLUX, UV_KM, Silent, calibrate, closure_phase, triangles
+from other_programs import wsclean_tools
+from test_real_3c295 import FLUX, UV_KM, calibrate, closure_phase, triangles
 
 from ddfpipe.data import solutions
 from ddfpipe.data.images import read_image
-from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
+from ddfpipe.engines.base import ImageJob, Silent, SolveJob, VisSelection
 from ddfpipe.engines.native import NativeEngine
 from ddfpipe.engines.wsclean import WSCleanEngine
-from ddfpipe.engines.wsclean.engine import find_tools
-from ddfpipe.errors import ConfigError
 from ddfpipe.naming import image_product
 from native_runs import peak_near
 
@@ -26,10 +24,7 @@ HEAD_TAIL = np.radians([205.45895, 26.37188])
 
 @pytest.fixture(scope="module")
 def tools():
-    try:
-        return find_tools(dp3=os.environ.get("DDFPIPE_TEST_DP3", "auto"))
-    except ConfigError as error:
-        pytest.skip(f"SKIPPED LOUDLY: {error}")
+    return wsclean_tools()
 
 
 @pytest.mark.shared_data

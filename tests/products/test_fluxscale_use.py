@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddfpipe.data.scales import FactorTable, save_factors, unity
-from ddfpipe.engines.base import ColumnsJob, VisSelection
+from ddfpipe.engines.base import ColumnsJob, Silent, VisSelection
 from ddfpipe.engines.native.engine import NativeEngine
 from ddfpipe.engines.native.visibilities import Scratch, open_data
 from ddfpipe.errors import DataError
@@ -23,17 +23,6 @@ from ddfpipe.simulate.spec import SimulationSpec, update
 from fluxscale_fields import mock_spectra
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "plot_factors.py"
-
-
-class Silent:
-    def progress(self, *words):
-        pass
-
-    def check(self):
-        pass
-
-    def message(self, text):
-        pass
 
 
 @pytest.fixture(scope="module")

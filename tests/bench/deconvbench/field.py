@@ -11,7 +11,7 @@ import numpy as np
 from ddfpipe.data.clusters import make_directions, write_clusters
 from ddfpipe.data.images import SkyGrid, write_image
 from ddfpipe.data.model import PixelModel
-from ddfpipe.engines.base import ImageJob, VisSelection
+from ddfpipe.engines.base import ImageJob, Silent, VisSelection
 from ddfpipe.engines.native.engine import NativeEngine
 from ddfpipe.engines.native.imager import Imager, psf_size
 from ddfpipe.engines.native.visibilities import Scratch
@@ -23,19 +23,6 @@ from .truth import Truth
 
 MASK_SIGMA = 3.0
 """The mask is where the restored sky without noise exceeds this."""
-
-
-class Quiet:
-    """A monitor that says nothing."""
-
-    def progress(self, what, done, total):
-        pass
-
-    def check(self):
-        pass
-
-    def message(self, text):
-        pass
 
 
 def directions_file(folder: Path, setting: Setting) -> None:
@@ -98,7 +85,7 @@ class Field:
                               solsdir=self.folder / "SOLSDIR", threads=2, memory_limit=2 << 30,
                               beam_model="none")
         job = image_job(self.folder, self.ms, self.case, self.setting, column)
-        return Imager(engine, job, Quiet())._operators(scratch)
+        return Imager(engine, job, Silent())._operators(scratch)
 
 
 def prepare(folder: Path, case: Case, setting: Setting) -> Field:

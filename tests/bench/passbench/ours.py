@@ -18,7 +18,7 @@ def operators(settings: dict, scratch: Path):
 
     settings: ms, field, folder, gains, threads, npix, cell; scratch: folder for arrays on disk.
     """
-    from ddfpipe.engines.base import GainChoice, ImageJob, VisSelection
+    from ddfpipe.engines.base import GainChoice, ImageJob, Silent, VisSelection
     from ddfpipe.engines.native.engine import NativeEngine
     from ddfpipe.engines.native.imager import Imager
     from ddfpipe.engines.native.visibilities import Scratch
@@ -35,7 +35,7 @@ def operators(settings: dict, scratch: Path):
         weights="spectrum", clusters="directions.npy",
         gains=GainChoice(("true",), "AP") if settings["gains"] else None,
     )
-    return Imager(engine, job, Quiet())._operators(Scratch(scratch))
+    return Imager(engine, job, Silent())._operators(Scratch(scratch))
 
 
 def psf_side(operators, share: float) -> int:
@@ -73,19 +73,6 @@ def ours(settings: dict) -> None:
     work.scratch.close()
     parts["all"] = time.process_time()
     (folder / "parts.json").write_text(json.dumps(parts))
-
-
-class Quiet:
-    """A monitor that says nothing."""
-
-    def progress(self, what, done, total):
-        pass
-
-    def check(self):
-        pass
-
-    def message(self, text):
-        pass
 
 
 if __name__ == "__main__":

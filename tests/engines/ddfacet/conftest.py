@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from engine_fields import make_engine
-
-from ddfpipe.errors import ConfigError
+from other_programs import ddfacet_tools
 
 
 @pytest.fixture(scope="session")
 def tools():
     """Both as the installer leaves them, or where DDFPIPE_TEST_DDFACET and _KILLMS say."""
-    from ddfpipe.engines.ddfacet.tools import find_tools
-
-    try:
-        return find_tools(os.environ.get("DDFPIPE_TEST_DDFACET", "auto"),
-                          os.environ.get("DDFPIPE_TEST_KILLMS", "auto"))
-    except ConfigError as error:
-        pytest.skip(f"SKIPPED LOUDLY: {error}")
+    return ddfacet_tools()
 
 
 @pytest.fixture

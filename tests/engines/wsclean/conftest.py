@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from engine_fields import make_engine
-
-from ddfpipe.errors import ConfigError
+from other_programs import wsclean_tools
 
 
 @pytest.fixture(scope="session")
 def tools():
     """WSClean and DP3 as the installer leaves them, or where DDFPIPE_TEST_DP3 says."""
-    from ddfpipe.engines.wsclean.engine import find_tools
-
-    try:
-        return find_tools(dp3=os.environ.get("DDFPIPE_TEST_DP3", "auto"))
-    except ConfigError as error:
-        pytest.skip(f"SKIPPED LOUDLY: {error}")
+    return wsclean_tools()
 
 
 @pytest.fixture
