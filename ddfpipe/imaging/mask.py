@@ -14,6 +14,10 @@ from numba import njit
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.noise import local_noise
 
+NOISE_BOX_BEAMS = 60
+"""Side in beams of the windows in which the automatic mask measures the local noise: larger than
+most extended sources, which would otherwise hide in a noise of their own making."""
+
 _ROWS = 512
 
 
@@ -159,25 +163,14 @@ def _edge(mask: np.ndarray) -> np.ndarray:
 
 
 def auto_mask(
-    image: np.ndarray,
-    sigma: float,
-    *,
-    residual: np.ndarray | None = None,
-    previous: np.ndarray | None = None,
-    box: tuple[int, int] = (50, 2),
-    grow_sigma: float | None = None,
-    grow: int = 0,
-    threads: int = 1,
+    image: np.ndarray, sigma: float, beam_pixels: float, *, threads: int = 1
 ) -> np.ndarray:
-    """Mask of a major cycle: `image` (residual plus restored model) above sigma local noises.
+    """Where a residual image (ny, nx) exceeds `sigma` times the noise around, grown by half a beam.
 
-    The noise is taken from `residual` where given (the image's own noise map is raised by what
-    has been cleaned already).  The result contains `previous`: a mask never shrinks from cycle to
-    cycle, so a component cannot be stranded.
+    The noise is that of windows of `NOISE_BOX_BEAMS` beams of `beam_pixels` pixels.
     """
-    noise, mean = local_noise(image if residual is None else residual, box, threads)
-    mask = threshold_mask(image, noise, sigma, mean=mean, grow_sigma=grow_sigma, grow=grow)
-    return mask if previous is None else mask | (previous != 0)
+    noise, mean = local_noise(image, (int(NOISE_BOX_BEAMS * beam_pixels), 2), threads)
+    return threshold_mask(image, noise, sigma, mean=mean, grow=int(np.ceil(beam_pixels / 2)))
 
 
 def diffuse_mask(

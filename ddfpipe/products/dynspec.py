@@ -20,7 +20,7 @@ from ddfpipe.data.images import read_image
 from ddfpipe.data.regions import read_tessel
 from ddfpipe.data.spectra import Spectra, write_spectrum
 from ddfpipe.data.targets import Position, coordinate_name, file_name, write_positions
-from ddfpipe.imaging.mask import dilate, find_islands, threshold_mask
+from ddfpipe.imaging.mask import NOISE_BOX_BEAMS, dilate, find_islands, threshold_mask
 from ddfpipe.imaging.noise import local_noise
 from ddfpipe.imaging.restore import beam_area
 from ddfpipe.imaging.sourcelist import measure_islands
@@ -33,8 +33,6 @@ DRAWS = 20_000
 SEED = 1
 SOURCE_SIGMA, CLEAR_BEAMS = 5.0, 5.0
 """What counts as a source, and how far from all of them noise is measured."""
-NOISE_BOX_BEAMS = 60
-"""Windows of the local noise: larger than most sources, which else would hide in their own."""
 CLEAR_OF_TARGET = 60 * ARCSEC
 COMPACT = 0.003 * DEGREE
 """Largest FWHM, the beam's taken off, of a bright source that is a target."""

@@ -10,6 +10,7 @@ from ...data.dicomodel import read_dicomodel
 from ...data.images import SkyGrid, read_image
 from ...data.model import PixelModel, load_model
 from ...errors import ImagingError
+from ...imaging.mask import auto_mask
 from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
 from ...naming import image_product
@@ -17,7 +18,7 @@ from ..base import ImageJob, ImageResult
 from ..external.ours import Bands, Outcome
 from ..external.runner import Runner
 from ..external.view import cell_rad, open_view
-from ..native.imager import Picture, job_facets
+from ..native.imager import Picture, external_mask, job_facets
 from ..native.products import Writer, beam_arcsec, middle_facet, write_products
 from ..native.visibilities import Scratch
 from .commands import Cleaning, clean_progress, image_command
@@ -26,6 +27,9 @@ from .outputs import middle_psf
 
 DICO = "DicoModel"
 """Suffix of DDFacet's models."""
+
+OPENING = {"dirty": "dirty", "residual": "app_residual"}
+"""What of an earlier image opens the first cycle -> product that shows it."""
 
 
 class DDFacetImager:
@@ -89,16 +93,21 @@ class DDFacetImager:
         return write_model(self.folder / f"start.{DICO}", model, self.data.mean_freq,
                            monitor=self.monitor)
 
-    def _external_mask(self) -> str | None:
-        """The mask of the job on DDFacet's grid; an empty one, which DDFacet refuses, is none."""
-        if self.job.external_mask is None:
-            return None
-        image = read_image(self.native.workdir / self.job.external_mask)
-        if not image.grid.same(self.grid):
-            raise ImagingError(f"{self.job.external_mask} is not on the grid of {self.job.name}: "
-                               "make the mask again")
-        mask = image.plane() > 0
-        if not mask.any():
+    def _mask(self) -> str | None:
+        """The mask of the job on DDFacet's grid; an empty one, which DDFacet refuses, is none.
+
+        To it belongs what stands out where an earlier image opens the first cycle: a source raises
+        the noise of the small boxes in which DDFacet's automatic mask measures it, by its side
+        lobes, and may stay below its own threshold there.
+        """
+        mask, job = external_mask(self.job, self.grid, self.native.workdir), self.job
+        if job.reuse_what and job.auto_mask_sigma is not None:
+            kind = OPENING[job.reuse_what]
+            opening = read_image(self.native.workdir / image_product(job.reuse, kind))
+            found = auto_mask(opening.plane(), job.auto_mask_sigma,
+                              opening.beam[0] / opening.grid.cell, threads=self.native.threads)
+            mask = found if mask is None else mask | found
+        if mask is None or not mask.any():
             return None
         path = self.folder / "mask.fits"
         return str(write_mask(path, mask, self.grid, self.wide, self.data.mean_freq))
@@ -109,7 +118,7 @@ class DDFacetImager:
     # -- DDFacet ---------------------------------------------------------------------------------
 
     def _call(self) -> None:
-        job, mask = self.job, self._external_mask()
+        job, mask = self.job, self._mask()
         somewhere = mask is not None or job.auto_mask_sigma is not None
         majors = job.major_cycles if somewhere else 0
         cleaning = Cleaning(majors, job.peak_factor, job.rms_factor, job.auto_mask_sigma, mask,

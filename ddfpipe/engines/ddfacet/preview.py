@@ -89,7 +89,8 @@ def _image(engine, job: ImageJob) -> list[list[str]]:
     )
     cleaning = Cleaning(
         job.major_cycles, job.peak_factor, job.rms_factor, job.auto_mask_sigma,
-        str(folder / "mask.fits") if job.external_mask else None, job.allow_negative,
+        str(folder / "mask.fits") if job.external_mask or job.reuse_what else None,
+        job.allow_negative,
     )
     return [_hidden(image_command(imaging, cleaning, "DATA"), ("--CF-wmax", "--CF-Nw"))]
 

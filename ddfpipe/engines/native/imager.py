@@ -40,10 +40,6 @@ FEW_FACETS, FEW_FACETS_PSF = 64, 512
 """Up to so many facets the smallest patch is this: it costs little there, and side lobes beyond the
 patches, which are the noise that the first minor cycle ends at, need another major cycle."""
 
-NOISE_BOX_BEAMS = 60
-"""Side in beams of the windows in which the automatic mask measures the local noise: larger than
-most extended sources, which would otherwise hide in a noise of their own making."""
-
 MINOR_PASSES, STEADY_NOISE = 4, 0.9
 """Most minor cycles of a major one; the noise must fall below this part of the last to go on."""
 
@@ -61,6 +57,22 @@ def job_facets(job: ImageJob, phase_centre, workdir) -> FacetSet:
     """Facets of a job: Voronoi cells of its cluster catalogue, or regular ones."""
     clusters = workdir / job.clusters if job.clusters else None
     return sky_facets(job.npix, job.cell_arcsec * ARCSEC, clusters, phase_centre)
+
+
+def external_mask(job: ImageJob, grid: SkyGrid, workdir) -> np.ndarray | None:
+    """(y, x) bool of the external mask of a job, None if it has none.
+
+    Raises ImagingError when the file is on another grid.
+    """
+    if job.external_mask is None:
+        return None
+    image = read_image(workdir / job.external_mask)
+    if not image.grid.same(grid):
+        raise ImagingError(
+            f"{job.external_mask} is not on the grid of {job.name} "
+            f"({grid.nx} pixels of {grid.cell / ARCSEC:g} arcsec): make the mask again"
+        )
+    return image.plane() > 0
 
 
 def psf_size(facets: FacetSet) -> int:
@@ -109,7 +121,7 @@ class Imager:
         with Scratch(self.engine.cache_dir / f"ddfpipe.scratch.{self.job.name}") as scratch:
             operators = self._operators(scratch)
             picture = self._first_picture(operators)
-            self._external = self._external_mask(picture.grid)
+            self._external = external_mask(self.job, picture.grid, self.workdir)
             self._writer = Writer(self.job, self.workdir, picture.grid, operators.data.mean_freq)
             dirty = band_mean(picture.residual, operators.data.band_weight)
             self._cubes(operators, picture, DIRTY_KINDS)
@@ -223,17 +235,6 @@ class Imager:
         images.save(job.name, "dirty", gridding=key, model=wanted, residual=residual)
         return residual
 
-    def _external_mask(self, grid: SkyGrid) -> np.ndarray | None:
-        if self.job.external_mask is None:
-            return None
-        image = read_image(self.workdir / self.job.external_mask)
-        if not image.grid.same(grid):
-            raise ImagingError(
-                f"{self.job.external_mask} is not on the grid of {self.job.name} "
-                f"({grid.nx} pixels of {grid.cell / ARCSEC:g} arcsec): make the mask again"
-            )
-        return image.plane() > 0
-
     # -- major cycles ----------------------------------------------------------------------------
 
     def _major_cycles(self, operators, picture: Picture) -> list[dict]:
@@ -306,12 +307,9 @@ class Imager:
         """Where this cycle may clean: where the one before could, and what stands out now."""
         mask = picture.mask if picture.mask is not None else self._first_mask(picture)
         if self.job.auto_mask_sigma is not None:
-            beam = self._beam_pixels(picture)
-            size = int(NOISE_BOX_BEAMS * beam)
             found = auto_mask(
                 band_mean(picture.residual, data.band_weight), self.job.auto_mask_sigma,
-                box=(size, 2), grow=int(np.ceil(beam / 2)),
-                threads=self.engine.threads,
+                self._beam_pixels(picture), threads=self.engine.threads,
             )
             mask = found if mask is None else (mask | found)
         if mask is None:

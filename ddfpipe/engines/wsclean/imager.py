@@ -21,7 +21,7 @@ from ..external.ours import Bands, Outcome
 from ..external.runner import Call, Runner
 from ..external.view import RESIDUAL, cell_rad, open_view, subtract_model
 from ..native.imager import (
-    MAX_SCALE_BEAMS, MINOR_PASSES, NOISE_BOX_BEAMS, STEADY_NOISE, Picture, job_facets,
+    MAX_SCALE_BEAMS, MINOR_PASSES, STEADY_NOISE, Picture, external_mask, job_facets,
 )
 from ..native.products import Writer, band_mean, middle_facet, write_products
 from ..native.visibilities import Scratch
@@ -56,7 +56,7 @@ class WSCleanImager:
             self.folder = scratch.folder.absolute()
             self._prepare(scratch)
             psf, beam = self._psf()
-            self._external = self._external_mask()
+            self._external = external_mask(job, self.grid, self.native.workdir)
             model = self._start_model()
             picture, dirty, cycles = self._cycles(model, psf, beam)
             bands = Bands(self.weight, self.view.data.phase_centre)
@@ -102,15 +102,6 @@ class WSCleanImager:
             return PixelModel.empty(self.grid, self.freq)
         path = self.native.workdir / image_product(self.job.start_model, "model")
         return load_model(path).on_grid(self.grid).on_bands(self.freq)
-
-    def _external_mask(self) -> np.ndarray | None:
-        if self.job.external_mask is None:
-            return None
-        image = read_image(self.native.workdir / self.job.external_mask)
-        if not image.grid.same(self.grid):
-            raise ImagingError(f"{self.job.external_mask} is not on the grid of {self.job.name}: "
-                               "make the mask again")
-        return image.plane() > 0
 
     def _writer(self, mean_freq: float) -> Writer:
         return Writer(self.job, self.native.workdir, self.grid, mean_freq)
@@ -172,12 +163,8 @@ class WSCleanImager:
         mask = mask.copy()
         mask.flat[model.index] = True
         if job.auto_mask_sigma is not None:
-            width = beam[0] / self.grid.cell
-            mask |= auto_mask(
-                band_mean(residual, self.weight), job.auto_mask_sigma,
-                box=(int(NOISE_BOX_BEAMS * width), 2), grow=int(np.ceil(width / 2)),
-                threads=self.native.threads,
-            )
+            mask |= auto_mask(band_mean(residual, self.weight), job.auto_mask_sigma,
+                              beam[0] / self.grid.cell, threads=self.native.threads)
         elif self._external is None:
             mask[:] = True
         return mask
