@@ -42,7 +42,7 @@ many where it has fewer: with one it takes eight of them to find gains that do n
 WORKER_DIED = re.compile(r"^Process Worker\S*:$")
 """What killMS prints when one of its processes dies; it then waits for that for ever (3.3.0)."""
 
-_CYCLE = re.compile(r"Running major cycle (\d+)")
+_CYCLE = "Running major cycle"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ class Cleaning:
     """How deep DDFacet cleans.  sigma: automatic mask, None for none; mask: FITS file of ours.
 
     peak_factor, rms_factor: a minor cycle ends at the larger of them times peak and noise.
-    allow_negative: islands may begin with negative components.
+    allow_negative: islands may begin with negative components.  opening: "dirty" or "residual"
+    image that a run before has kept, of the same list of sets, with its PSFs; "" makes them anew.
+    keep: this run keeps what the next can begin with.
     """
 
     majors: int
@@ -92,6 +94,8 @@ class Cleaning:
     sigma: float | None = None
     mask: str | None = None
     allow_negative: bool = False
+    opening: str = ""
+    keep: bool = False
 
 
 def fast_size(npix: int) -> int:
@@ -191,7 +195,15 @@ def image_command(g: Imaging, c: Cleaning, column: str) -> list[str]:
         options |= {"Mask-Auto": 1, "Mask-SigTh": float(c.sigma)}
     if c.mask is not None:
         options["Mask-External"] = c.mask
-    return _words(g, options)
+    return _words(g, options | _kept(c))
+
+
+def _kept(c: Cleaning) -> dict[str, object]:
+    """What of DDFacet's caches is read and written."""
+    if c.opening:
+        return {"Cache-PSF": "force", "Cache-Dirty": f"force{c.opening}",
+                "Cache-LastResidual": c.keep}
+    return {"Cache-PSF": "reset", "Cache-Dirty": "reset"} if c.keep else {}
 
 
 def predict_command(g: Imaging, data: str, column: str) -> list[str]:
@@ -204,12 +216,11 @@ def predict_command(g: Imaging, data: str, column: str) -> list[str]:
     return _words(g, options)
 
 
-def clean_progress(majors: int):
-    """Parser of DDFacet's output: major cycles."""
+def clean_progress(cycle: int, majors: int):
+    """Parser of DDFacet's output in the run of a major cycle of `majors`."""
 
     def parse(line: str) -> tuple[str, int, int] | None:
-        match = _CYCLE.search(line)
-        return None if match is None else ("DDFacet", min(int(match[1]) + 1, majors), majors)
+        return ("DDFacet", cycle, majors) if _CYCLE in line else None
 
     return parse
 

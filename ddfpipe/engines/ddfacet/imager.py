@@ -1,7 +1,8 @@
-"""Make one image with DDFacet: one run of DDF.py for all major cycles; products by our own code."""
+"""Make one image with DDFacet: a run of DDF.py for each major cycle; products by our own code."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,14 @@ from .outputs import middle_psf
 DICO = "DicoModel"
 """Suffix of DDFacet's models."""
 
-OPENING = {"dirty": "dirty", "residual": "app_residual"}
-"""What of an earlier image opens the first cycle -> product that shows it."""
+
+def cycle_cleaning(job: ImageJob, cycle: int, mask: str | None) -> Cleaning:
+    """What the run of a major cycle (from 1) is told; 0 is the one before, which cleans nothing."""
+    return Cleaning(
+        min(cycle, 1), job.peak_factor, job.rms_factor, job.auto_mask_sigma, mask,
+        job.allow_negative, opening=("", "dirty", "residual")[min(cycle, 2)],
+        keep=cycle < job.major_cycles,
+    )
 
 
 class DDFacetImager:
@@ -48,13 +55,12 @@ class DDFacetImager:
         with Scratch(self.native.cache_dir / f"ddfpipe.scratch.{self.job.name}") as scratch:
             self.folder = scratch.folder.absolute()
             self._prepare(scratch)
-            self._call()
-            picture, cycles = self._picture()
-            writer = self._writer()
-            dirty = self._read("dirty")
+            self._begin()
+            dirty = self.residual
+            cycles = self._cycles()
             outcome = Outcome(
                 Bands(self.data.band_weight, self.data.phase_centre), self.facets)
-            return write_products(writer, outcome, picture, dirty, cycles)
+            return write_products(self._writer(), outcome, self._picture(), dirty, cycles)
 
     # -- preparation -----------------------------------------------------------------------------
 
@@ -93,46 +99,68 @@ class DDFacetImager:
         return write_model(self.folder / f"start.{DICO}", model, self.data.mean_freq,
                            monitor=self.monitor)
 
-    def _mask(self) -> str | None:
-        """The mask of the job on DDFacet's grid; an empty one, which DDFacet refuses, is none.
-
-        To it belongs what stands out where an earlier image opens the first cycle: a source raises
-        the noise of the small boxes in which DDFacet's automatic mask measures it, by its side
-        lobes, and may stay below its own threshold there.
-        """
-        mask, job = external_mask(self.job, self.grid, self.native.workdir), self.job
-        if job.reuse_what and job.auto_mask_sigma is not None:
-            kind = OPENING[job.reuse_what]
-            opening = read_image(self.native.workdir / image_product(job.reuse, kind))
-            found = auto_mask(opening.plane(), job.auto_mask_sigma,
-                              opening.beam[0] / opening.grid.cell, threads=self.native.threads)
-            mask = found if mask is None else mask | found
-        if mask is None or not mask.any():
-            return None
-        path = self.folder / "mask.fits"
-        return str(write_mask(path, mask, self.grid, self.wide, self.data.mean_freq))
-
     def _writer(self) -> Writer:
         return Writer(self.job, self.native.workdir, self.grid, self.data.mean_freq)
 
-    # -- DDFacet ---------------------------------------------------------------------------------
+    # -- cycles ----------------------------------------------------------------------------------
 
-    def _call(self) -> None:
-        job, mask = self.job, self._mask()
-        somewhere = mask is not None or job.auto_mask_sigma is not None
-        majors = job.major_cycles if somewhere else 0
-        cleaning = Cleaning(majors, job.peak_factor, job.rms_factor, job.auto_mask_sigma, mask,
-                            job.allow_negative)
-        made = ["psf", "dirty"]
-        if majors:
-            made += ["residual01", DICO]
+    def _begin(self) -> None:
+        """PSFs, and the image of what the model to begin with leaves."""
+        self.model = Path(self.imaging.model) if self.imaging.model else None
+        self._call(0, ("psf", "dirty"))
+        self.residual = self._read("dirty")
+        self.attenuation = np.ones(self.wide.shape, np.float32)
+        if self._file("Norm").exists():
+            self.attenuation = np.sqrt(np.maximum(self._plane("Norm"), 0))
+        self.psf = middle_psf(self._plane("psf"), self.attenuation)
+        self.beam = fit_beam(self.psf, self.grid.cell)
+        beam = beam_arcsec(self.beam)
+        self.monitor.message(f"{self.job.name}: PSF {beam[0]:.1f} x {beam[1]:.1f} arcsec")
+
+    def _cycles(self) -> list[dict]:
+        """Major cycles, a run of DDFacet each; it stops when nothing is left to clean."""
+        job, cycles = self.job, []
+        self.mask = external_mask(job, self.grid, self.native.workdir)
+        for cycle in range(1, job.major_cycles + 1):
+            self._widen_mask()
+            if job.auto_mask_sigma is None and not self.mask.any():
+                break
+            self._call(cycle, ())
+            if not self._file("residual01").exists():
+                break
+            self.model, self.residual = self._file(DICO), self._read("residual01")
+            cycles.append(self._tell(cycle))
+        return cycles
+
+    def _widen_mask(self) -> None:
+        """Add what stands out to the mask, as our own engine does.
+
+        A source raises the noise of the small boxes in which DDFacet's automatic mask measures it,
+        by its side lobes, and may stay below the threshold there.
+        """
+        if self.job.auto_mask_sigma is None:
+            return
+        found = auto_mask(self.residual, self.job.auto_mask_sigma, self.beam[0] / self.grid.cell,
+                          threads=self.native.threads)
+        self.mask = found if self.mask is None else self.mask | found
+
+    def _call(self, cycle: int, made: tuple[str, ...]) -> None:
+        """One run of DDF.py: without cleaning (cycle 0), or a major cycle on what is left."""
+        job, mask = self.job, None
+        self.prefix = f"{self.imaging.prefix}{cycle}"
+        if cycle and self.mask is not None and self.mask.any():  # it refuses an empty one
+            mask = str(write_mask(self.folder / "mask.fits", self.mask, self.grid, self.wide,
+                                  self.data.mean_freq))
+        imaging = replace(self.imaging, prefix=self.prefix,
+                          model=None if self.model is None else str(self.model))
         self.runner.run(self.engine.call(
-            image_command(self.imaging, cleaning, "DATA"), self.folder,
-            tuple(self._file(kind) for kind in made), parser=clean_progress(majors),
+            image_command(imaging, cycle_cleaning(job, cycle, mask), "DATA"), self.folder,
+            tuple(self._file(kind) for kind in made),
+            parser=clean_progress(cycle, job.major_cycles),
         ))
 
     def _file(self, kind: str) -> Path:
-        return Path(f"{self.imaging.prefix}.{kind}{'' if kind.endswith(DICO) else '.fits'}")
+        return Path(f"{self.prefix}.{kind}{'' if kind == DICO else '.fits'}")
 
     def _read(self, kind: str) -> np.ndarray:
         """(y, x) float32 image of DDFacet on the job's grid; not finite becomes zero."""
@@ -148,64 +176,38 @@ class DDFacetImager:
 
     # -- results ---------------------------------------------------------------------------------
 
-    def _picture(self) -> tuple[Picture, list[dict]]:
+    def _picture(self) -> Picture:
         bands = len(self.data.band_freq)
-        residual = self._read(self._last_residual())
-        attenuation = np.ones(self.wide.shape, np.float32)
-        if self._file("Norm").exists():
-            attenuation = np.sqrt(np.maximum(self._plane("Norm"), 0))
-        psf = middle_psf(self._plane("psf"), attenuation)
-        attenuation = cut(attenuation, self.wide, self.grid)
+        attenuation = cut(self.attenuation, self.wide, self.grid)
         shape = (bands, *self.grid.shape)
-        model = self._model()
-        masks, cycles = self._cycles(model, residual)
-        picture = Picture(
-            self.grid, model, np.broadcast_to(residual, shape),
+        return Picture(
+            self.grid, self._sky(), np.broadcast_to(self.residual, shape),
             np.broadcast_to(attenuation, shape), np.broadcast_to(attenuation, shape),
-            {middle_facet(self.facets): np.broadcast_to(psf, (bands, *psf.shape))},
-            masks[-1] if masks else None,
+            {middle_facet(self.facets): np.broadcast_to(self.psf, (bands, *self.psf.shape))},
+            self.mask,
         )
-        beam = beam_arcsec(fit_beam(psf, self.grid.cell))
-        self.monitor.message(f"{self.job.name}: PSF {beam[0]:.1f} x {beam[1]:.1f} arcsec")
-        return picture, cycles
 
-    def _last_residual(self) -> str:
-        """DDFacet takes a model to begin with out of what it calls dirty."""
-        numbers = range(self.job.major_cycles, 0, -1)
-        found = [f"residual{n:02d}" for n in numbers if self._file(f"residual{n:02d}").exists()]
-        return found[0] if found else "dirty"
-
-    def _model(self, kind: str = DICO) -> PixelModel:
-        """DDFacet's model in the bands of the data, or the one to begin with."""
-        path = self._file(kind)
-        if not path.exists() and self.imaging.model is not None:
-            path = Path(self.imaging.model)
-        if not path.exists():
+    def _sky(self) -> PixelModel:
+        """DDFacet's model in the bands of the data."""
+        if self.model is None:
             return PixelModel.empty(self.grid, self.data.band_freq)
-        model = read_dicomodel(path, grid=self.wide, freq=self.data.band_freq)
+        model = read_dicomodel(self.model, grid=self.wide, freq=self.data.band_freq)
         return model.select((model.flux != 0).any(axis=0)).on_grid(self.grid)
 
-    def _cycles(self, model: PixelModel, residual: np.ndarray):
-        """(masks, figures) of the major cycles that DDFacet made; it stops when nothing is left."""
-        masks, cycles, writer = [], [], self._writer()
-        for cycle in range(1, self.job.major_cycles + 1):
-            if not self._file(f"residual{cycle:02d}").exists():
-                break
-            here = self._read(f"residual{cycle:02d}")
-            writer("residual", here, cycle=cycle)
-            if self._file(f"mask{cycle:02d}").exists():
-                masks.append(self._read(f"mask{cycle:02d}") > 0.5)
-                writer("mask", masks[-1].astype(np.float32), unit="", cycle=cycle)
-            between = f"{cycle:02d}.{DICO}"
-            found = self._model(between) if self._file(between).exists() else model
-            record = {
-                "cycle": cycle, "noise": robust_noise(here), "peak": float(np.abs(here).max()),
-                "flux": float(found.total_flux.mean()), "components": int(found.size),
-            }
-            cycles.append(record)
-            self.monitor.message(
-                f"{self.job.name}: cycle {cycle}: noise {1e3 * record['noise']:.3g} mJy/beam, "
-                f"largest residual {1e3 * record['peak']:.3g} mJy/beam, model "
-                f"{record['flux']:.4g} Jy in {found.size} components"
-            )
-        return masks, cycles
+    def _tell(self, cycle: int) -> dict:
+        """Write mask and residual of a cycle and report it."""
+        writer, here, sky = self._writer(), self.residual, self._sky()
+        writer("residual", here, cycle=cycle)
+        if self._file("mask01").exists():
+            self.mask = self._read("mask01") > 0.5
+            writer("mask", self.mask.astype(np.float32), unit="", cycle=cycle)
+        record = {
+            "cycle": cycle, "noise": robust_noise(here), "peak": float(np.abs(here).max()),
+            "flux": float(sky.total_flux.mean()), "components": int(sky.size),
+        }
+        self.monitor.message(
+            f"{self.job.name}: cycle {cycle}: noise {1e3 * record['noise']:.3g} mJy/beam, "
+            f"largest residual {1e3 * record['peak']:.3g} mJy/beam, model "
+            f"{record['flux']:.4g} Jy in {record['components']} components"
+        )
+        return record

@@ -20,9 +20,10 @@ from ..external.ours import is_ours
 from ..external.view import PREDICT
 from ..native.visibilities import assign_bands, in_band
 from .commands import (
-    W_MAX, Cleaning, Imaging, Solving, clip_command, fast_size, image_command, predict_command,
+    W_MAX, Imaging, Solving, clip_command, fast_size, image_command, predict_command,
     solve_command,
 )
+from .imager import cycle_cleaning
 from .solver import steps
 
 FROM_DATA = {"--CF-wmax": "<largest w of the data>", "--CF-Nw": "<planes up to it>",
@@ -82,17 +83,20 @@ def _image(engine, job: ImageJob) -> list[list[str]]:
     freqs = [info.freqs for info in _infos(job)]
     bands = 1 + max(int(band.max()) for band in assign_bands(freqs, job.n_bands))
     folder = _folder(engine.native, job)
-    imaging = _imaging(
-        engine, job, "img", npix=fast_size(job.npix), cell_arcsec=job.cell_arcsec,
-        robust=job.robust, n_bands=bands, smooth_beam=job.smooth_beam,
-        model=str(folder / "start.DicoModel") if job.start_model else None,
-    )
-    cleaning = Cleaning(
-        job.major_cycles, job.peak_factor, job.rms_factor, job.auto_mask_sigma,
-        str(folder / "mask.fits") if job.external_mask or job.reuse_what else None,
-        job.allow_negative,
-    )
-    return [_hidden(image_command(imaging, cleaning, "DATA"), ("--CF-wmax", "--CF-Nw"))]
+    model = str(folder / "start.DicoModel") if job.start_model else None
+    words = []
+    for cycle in range(job.major_cycles + 1):
+        imaging = _imaging(
+            engine, job, f"img{cycle}", npix=fast_size(job.npix), cell_arcsec=job.cell_arcsec,
+            robust=job.robust, n_bands=bands, smooth_beam=job.smooth_beam, model=model,
+            sets=str(folder / "img.txt"),
+        )
+        mask = str(folder / "mask.fits") if cycle else None
+        words.append(_hidden(image_command(imaging, cycle_cleaning(job, cycle, mask), "DATA"),
+                             ("--CF-wmax", "--CF-Nw")))
+        if cycle:
+            model = f"{imaging.prefix}.DicoModel"
+    return words
 
 
 def _solve(engine, job: SolveJob) -> list[list[str]]:

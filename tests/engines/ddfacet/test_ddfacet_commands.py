@@ -18,14 +18,14 @@ from engine_fields import make_engine, make_field, sources_at
 from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.dicomodel import read_dicomodel
 from ddfpipe.data.dicopickle import read_pickle
-from ddfpipe.data.images import SkyGrid, read_image, write_image
+from ddfpipe.data.images import SkyGrid, read_image
 from ddfpipe.data.killms import write_killms
 from ddfpipe.data.model import PixelModel
 from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
 from ddfpipe.engines.ddfacet import commands as c
 from ddfpipe.engines.ddfacet import inputs, outputs, shm, tools
 from ddfpipe.engines.ddfacet.engine import DDFacetEngine, refusals
-from ddfpipe.engines.ddfacet.imager import DDFacetImager
+from ddfpipe.engines.ddfacet.imager import DDFacetImager, cycle_cleaning
 from ddfpipe.engines.ddfacet.preview import preview
 from ddfpipe.engines.ddfacet.solver import interval_weights, match_table, model_options
 from ddfpipe.errors import ConfigError, ImagingError, ResourceError, SolveError
@@ -170,8 +170,8 @@ def test_planes_in_w_follow_the_data():
 
 
 def test_progress_is_that_of_major_cycles():
-    parse = c.clean_progress(2)
-    assert parse("=== Running major cycle 1 ===") == ("DDFacet", 2, 2)
+    parse = c.clean_progress(2, 3)
+    assert parse("=== Running major cycle 0 ===") == ("DDFacet", 2, 3)
     assert parse("Gridding") is None
 
 
@@ -205,29 +205,38 @@ def test_a_model_and_a_mask_keep_their_pixels_on_ddfacets_grid(tmp_path):
 
 @pytest.mark.parametrize("external", [False, True])
 def test_a_source_that_hides_in_its_own_side_lobes_is_in_the_mask(tmp_path, external):
-    """Of the image that opens the first cycle; DDFacet's own mask leaves it out."""
+    """DDFacet's own mask leaves it out; masks grow from cycle to cycle."""
     y, x = np.mgrid[:400, :400]
     grid = SkyGrid(3.6, 0.9, 400, 400, 1e-5)
     image = np.random.default_rng(1).normal(0, 1, (400, 400))
     image += np.where(np.hypot(y - 250, x - 120) < 30, 5 * np.cos(x), 0)
     image += 50 * np.exp(-((y - 250) ** 2 + (x - 120) ** 2) / 18)
-    write_image(tmp_path / "first.dirty.fits", image.astype(np.float32), grid, freq=140e6,
-                beam=(7e-5, 7e-5, 0.0))
-    job = ImageJob("x", IMAGE.vis, 400, 2.0, 0.0, None, 1, 0.01, auto_mask_sigma=10.0,
-                   reuse="first", reuse_what="dirty")
-    if external:
-        given = np.zeros(grid.shape, np.float32)
-        given[3, 4] = 1
-        write_image(tmp_path / "given.fits", given, grid, freq=140e6, unit="")
-        job = replace(job, external_mask=Path("given.fits"))
+    job = ImageJob("x", IMAGE.vis, 400, 2.0, 0.0, None, 1, 0.01, auto_mask_sigma=10.0)
     imager = DDFacetImager(SimpleNamespace(native=SimpleNamespace(workdir=tmp_path, threads=1)),
                            job, None)
-    imager.grid, imager.wide, imager.folder = grid, inputs.wide_grid(grid), tmp_path
-    imager.data = SimpleNamespace(mean_freq=140e6)
-    mask = inputs.cut(read_image(imager._mask()).plane(), imager.wide, grid) > 0
-    assert mask[250, 120] and mask[3, 4] == external and mask.mean() < 0.01
-    imager.job = replace(job, auto_mask_sigma=100.0, external_mask=None)
-    assert imager._mask() is None, "DDFacet refuses an empty mask"
+    imager.grid, imager.residual, imager.beam, imager.mask = grid, image, (7e-5, 7e-5, 0), None
+    if external:
+        imager.mask = np.zeros(grid.shape, bool)
+        imager.mask[3, 4] = True
+    imager._widen_mask()
+    assert imager.mask[250, 120] and imager.mask[3, 4] == external and imager.mask.mean() < 0.01
+    imager.residual = np.random.default_rng(2).normal(0, 1, image.shape)
+    imager.residual[100, 100] = 20
+    imager._widen_mask()
+    assert imager.mask[250, 120] and imager.mask[100, 100]
+
+
+def test_a_cycle_begins_with_what_the_one_before_has_kept():
+    job = ImageJob("x", IMAGE.vis, 400, 2.0, 0.0, None, 2, 0.01)
+    found = [options(c.image_command(LOTSS, cycle_cleaning(job, cycle, "/s/m.fits"), "DATA"))
+             for cycle in (0, 1, 2)]
+    assert [f["Deconv-MaxMajorIter"] for f in found] == ["0", "1", "1"]
+    assert [f["Cache-PSF"] for f in found] == ["reset", "force", "force"]
+    assert [f["Cache-Dirty"] for f in found] == ["reset", "forcedirty", "forceresidual"]
+    assert [f["Cache-LastResidual"] for f in found] == ["0", "1", "0"]
+    only = options(c.image_command(LOTSS, cycle_cleaning(replace(job, major_cycles=0), 0, None),
+                                   "DATA"))
+    assert only["Cache-PSF"] == only["Cache-Dirty"] == "off"
 
 
 def test_the_psf_is_that_of_the_middle_facet():
@@ -394,16 +403,17 @@ def test_a_dry_run_tells_the_commands_and_touches_nothing(tmp_path):
     told = {name: tools.Tool(name, tmp_path / program, "1")
             for name, program in (("ddfacet", "DDF.py"), ("killms", "kMS.py"))}
     engine, vis = DDFacetEngine(native, told), VisSelection(tuple(simulation.ms), "DATA")
-    [image] = preview(engine, ImageJob("x", vis, 512, 6.0, -0.5, None, 2, 0.01, start_model="y",
-                                       clusters=Path("n.npy")))
-    found = options(shlex.split(image))
-    assert found["Image-NPix"] == "525" and found["Freq-NBand"] == "2"
-    assert found["CF-wmax"] == "<largest w of the data>" and found["Image-Cell"] == "6"
-    assert found["Predict-InitDicoModel"].endswith("ddfpipe.scratch.x/start.DicoModel")
-    assert found["Facets-CatNodes"] == str(native.workdir / "n.npy") and "Mask-External" not in found
-    [image] = preview(engine, ImageJob("x", vis, 512, 6.0, -0.5, None, 2, 0.01, reuse="y",
-                                       reuse_what="dirty"))
-    assert options(shlex.split(image))["Mask-External"].endswith("ddfpipe.scratch.x/mask.fits")
+    images = preview(engine, ImageJob("x", vis, 512, 6.0, -0.5, None, 2, 0.01, start_model="y",
+                                      clusters=Path("n.npy")))
+    before, first, second = [options(shlex.split(line)) for line in images]
+    assert before["Image-NPix"] == "525" and before["Freq-NBand"] == "2"
+    assert before["CF-wmax"] == "<largest w of the data>" and before["Image-Cell"] == "6"
+    for told in (before, first):
+        assert told["Predict-InitDicoModel"].endswith("ddfpipe.scratch.x/start.DicoModel")
+    assert second["Predict-InitDicoModel"] == f"{first['Output-Name']}.DicoModel"
+    assert second["Mask-External"].endswith("ddfpipe.scratch.x/mask.fits")
+    assert "Mask-External" not in before and before["Data-MS"] == second["Data-MS"]
+    assert before["Facets-CatNodes"] == str(native.workdir / "n.npy")
     dd = preview(engine, SolveJob("s", vis, "DD", "m", clusters=Path("n.npy"), dt_min=1.0))
     assert [shlex.split(line)[0].rsplit("/", 1)[1] for line in dd] == ["kMS.py", "ClipCal.py"] * 2
     assert options(shlex.split(dd[0]))["DicoModel"].endswith("ddfpipe.scratch.s/model.DicoModel")

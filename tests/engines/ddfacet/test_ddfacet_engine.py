@@ -27,7 +27,8 @@ MIXED = 15
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
     """Three sources, core stations, a little noise, without which killMS fails."""
-    return three_sources(tmp_path_factory.mktemp("ddfacet"), noise={"sample_jy": 0.02, "flag_random": 0.0})
+    return three_sources(tmp_path_factory.mktemp("ddfacet"),
+                         noise={"sample_jy": 0.02, "flag_random": 0.0})
 
 
 def left_behind() -> set[str]:
@@ -82,8 +83,9 @@ def test_solves_find_the_gains_that_are_in_the_data(engine, field, kind, amplitu
     simulation, sources = field
     write_directions(engine.native.workdir, sources)
     job = SolveJob(
-        "s", VisSelection(tuple(simulation.ms[:1]), "DATA"), kind, true_model(engine, field, whole_pixels=True),
-        clusters=Path("directions.npy"), dt_min=0.5, n_chan_sols=1, decorrelation=False)
+        "s", VisSelection(tuple(simulation.ms[:1]), "DATA"), kind,
+        true_model(engine, field, whole_pixels=True), clusters=Path("directions.npy"), dt_min=0.5,
+        n_chan_sols=1, decorrelation=False)
     result = engine.solve(job, Listener())
     table = solutions.load_solution(engine.native.solsdir, simulation.ms[0], "s")
     assert np.abs(np.abs(table.gains[..., [0, -1]]) - 1).max() < amplitude
