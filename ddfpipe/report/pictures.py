@@ -13,8 +13,9 @@ MAX_PIXELS = 1200
 """Longest side of a drawn image; larger ones are averaged down."""
 LOW_SIGMA, HIGH_SIGMA = 3.0, 15.0
 """Grey scale in robust standard deviations below and above the median."""
-MAX_DIRECTIONS = 6
-MAX_STATIONS = 64
+MAX_DIRECTIONS, MAX_STATIONS, MAX_INTERVALS = 6, 64, 1000
+"""Most of each that a picture of gains shows."""
+MAX_TICKS = 7
 
 
 def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
@@ -48,6 +49,7 @@ def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
     axes.set_xlabel("offset to the east (deg)")
     axes.set_ylabel("offset to the north (deg)")
     axes.set_title(_title(image.name, source.beam, sigma, source.unit), fontsize=9)
+    figure.subplots_adjust(left=0.1, right=0.87, bottom=0.08, top=0.92)
     _save(figure, png)
 
 
@@ -110,39 +112,64 @@ def _draw_facets(axes, facets: Path, grid) -> None:
 
 
 def draw_solutions(path: Path, png: Path) -> None:
-    """Draw phase and amplitude of a gain table against time: a line a station, a row a direction.
+    """Draw phases and amplitudes of a gain table: a column an interval, a row a station.
 
-    Of several frequency intervals the middle one is drawn, of several correlations the first;
-    of many directions those spread over the list.  Phases refer to the station with most gains.
+    Rows stand in blocks of directions, from the top down; white lines part directions and, where
+    no data were taken, times.  Of several frequency intervals the middle one is drawn, of several
+    correlations the first; of many directions, stations and intervals those spread over the list.
+    Phases refer to the station with most gains; what is flagged is grey.
     Raises SolveError if the file cannot be read.
     """
     from ddfpipe.data.solutions import load_table
 
     table = load_table(path)
-    gains = np.where(table.flag, np.nan, table.gains)
-    channel = gains.shape[1] // 2
-    hours = (table.time_edges.mean(axis=1) - table.time_edges[0, 0]) / 3600.0
-    chosen = list(_spread(gains.shape[3], MAX_DIRECTIONS))
-    stations = list(_spread(gains.shape[2], MAX_STATIONS))
-    plane = gains[:, channel, :, :, 0][:, :, chosen]
+    shape = table.gains.shape
+    chosen = [list(_spread(n, most)) for n, most in zip(
+        (shape[0], shape[2], shape[3]), (MAX_INTERVALS, MAX_STATIONS, MAX_DIRECTIONS))]
+    take = np.ix_(chosen[0], [shape[1] // 2], chosen[1], chosen[2], [0])
+    plane = np.where(table.flag[take], np.nan, table.gains[take])[:, 0, :, :, 0]
     reference = int(np.isfinite(plane).sum(axis=(0, 2)).argmax())
-    highest = _top(np.abs(plane))
-    figure, axes = _figure(10, 1.0 + 1.7 * len(chosen), rows=len(chosen), columns=2)
-    for row, direction in enumerate(chosen):
-        phase = np.angle(plane[:, :, row] * np.conj(plane[:, reference, row])[:, None])
-        for column, values in enumerate((phase, np.abs(plane[:, :, row]))):
-            panel = axes[row, column]
-            panel.plot(hours, values[:, stations], linewidth=0.6, marker=".", markersize=2)
-            panel.tick_params(labelsize=7)
-        axes[row, 0].set_ylim(-np.pi, np.pi)
-        axes[row, 1].set_ylim(0.0, highest)
-        axes[row, 0].set_ylabel(f"direction {direction}", fontsize=8)
+    figure, axes = _figure(10, 1.4 + 0.9 * len(chosen[2]), columns=2)
+    draw = [
+        (np.angle(plane * np.conj(plane[:, reference, None])), "twilight", (-np.pi, np.pi)),
+        (np.abs(plane), "viridis", (0.0, _top(np.abs(plane)))),
+    ]
+    for panel, values in zip(axes[0], draw):
+        _draw_gains(figure, panel, *values)
+        _mark_gains(panel, table.time_edges[chosen[0]], len(chosen[1]), chosen[2])
+    axes[0, 1].tick_params(labelleft=False)
     axes[0, 0].set_title(f"{path.parent.name}\nphase (rad) relative to "
-                         f"{table.ant_names[reference]}", fontsize=9)
-    axes[0, 1].set_title(f"{path.name}, {gains.shape[2]} stations\namplitude", fontsize=9)
-    for column in range(2):
-        axes[-1, column].set_xlabel("hours from the start", fontsize=8)
+                         f"{table.ant_names[chosen[1][reference]]}", fontsize=9)
+    axes[0, 1].set_title(f"{path.name}, {shape[2]} stations\namplitude", fontsize=9)
+    height = figure.get_figheight()
+    figure.subplots_adjust(left=0.08, right=0.97, wspace=0.05,
+                           top=1 - 0.5 / height, bottom=0.5 / height)
     _save(figure, png)
+
+
+def _draw_gains(figure, panel, values: np.ndarray, colours: str, limits: tuple) -> None:
+    """values: (interval, station, direction)."""
+    from matplotlib import colormaps
+
+    rows = values.transpose(2, 1, 0).reshape(-1, len(values))
+    shown = panel.imshow(rows, aspect="auto", interpolation="nearest", vmin=limits[0],
+                         vmax=limits[1], cmap=colormaps[colours].with_extremes(bad="0.75"))
+    figure.colorbar(shown, ax=panel, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
+
+
+def _mark_gains(panel, time_edges: np.ndarray, stations: int, directions: list[int]) -> None:
+    """Directions beside the rows, hours from the start below the columns, lines between both."""
+    middle = time_edges.mean(axis=1)
+    steps = np.diff(middle)
+    gaps = np.flatnonzero(steps > 1.5 * np.median(steps)) if len(steps) else steps
+    panel.vlines(gaps + 0.5, -0.5, stations * len(directions) - 0.5, color="white", linewidth=0.4)
+    panel.hlines(stations * np.arange(1, len(directions)) - 0.5, -0.5, len(middle) - 0.5,
+                 color="white", linewidth=1.0)
+    panel.set_yticks(stations * (np.arange(len(directions)) + 0.5) - 0.5,
+                     [f"direction {d}" for d in directions], fontsize=7)
+    at = list(_spread(len(middle), MAX_TICKS))
+    panel.set_xticks(at, [f"{(middle[i] - time_edges[0, 0]) / 3600:.2f}" for i in at], fontsize=7)
+    panel.set_xlabel("hours from the start", fontsize=8)
 
 
 def _top(amplitude: np.ndarray) -> float:
@@ -188,5 +215,5 @@ def _save(figure, png: Path) -> None:
 
     png.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(png) as temporary:
-        figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight",
+        figure.savefig(temporary, dpi=110, format="png",
                        metadata={"Software": None})

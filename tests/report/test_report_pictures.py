@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.image import imread
 
 from ddfpipe.calibration.gains import GainTable
@@ -61,18 +62,50 @@ def test_an_image_shows_source_and_facets_where_they_are(tmp_path):
     assert 300 < changed.sum() < 0.05 * changed.size
 
 
-def test_solutions_are_drawn(tmp_path):
+def test_gains_of_every_direction_station_and_interval_are_drawn(tmp_path):
+    """Eight intervals with a gap in the middle, four stations, two directions; a part flagged."""
+    edges = 5e9 + np.stack([np.arange(8.0), np.arange(1.0, 9.0)], axis=1)
+    edges[4:] += 3600
+    phase = np.zeros((8, 1, 4, 2, 1))
+    phase[:4, :, 1, 1] = np.pi / 2
+    flag = np.zeros(phase.shape, bool)
+    flag[4:, :, 3, 1] = True
+    table = GainTable(edges, np.array([[1e8, 2e8]]), 1.1 * np.exp(1j * phase),
+                      [f"CS{n:03d}" for n in range(4)], np.full((2, 2), 0.1), flag=flag,
+                      ant_pos=np.ones((4, 3)))
+    save_table(table, tmp_path / "killMS.DDS0.sols.npz")
+    draw_solutions(tmp_path / "killMS.DDS0.sols.npz", tmp_path / "out.png")
+    picture = imread(tmp_path / "out.png")[..., :3]
+    colours = colormaps["twilight"].with_extremes(bad="0.75")
+    panel = picture[:, : int(0.46 * picture.shape[1])]  # phases, without their colour bar
+
+    def places(colour) -> np.ndarray:
+        return np.argwhere(np.abs(panel - np.array(colour[:3])).max(axis=2) < 0.02)
+
+    zero, quarter, grey = (places(c) for c in (colours(0.5), colours(0.75), colours.get_bad()))
+    # of 64 cells four have another phase and four are flagged
+    assert len(quarter) == pytest.approx(len(zero) * 4 / 56, rel=0.2)
+    assert len(grey) == pytest.approx(len(zero) * 4 / 56, rel=0.2)
+    (top, left), (bottom, right) = zero.min(axis=0), zero.max(axis=0)
+    for found, row, column in ((quarter, 5.5 / 8, 0.25), (grey, 7.5 / 8, 0.75)):
+        y, x = found.mean(axis=0)
+        assert (y - top) / (bottom - top) == pytest.approx(row, abs=0.03)
+        assert (x - left) / (right - left) == pytest.approx(column, abs=0.03)
+    edge = quarter[:, 1].max()
+    gap = picture[top + 3 : top + 20, edge - 3 : edge + 6].mean(axis=(0, 2))
+    assert gap.max() > np.mean(colours(0.5)[:3]) + 0.15, "a line marks the gap"
+
+
+def test_of_many_gains_some_are_drawn(tmp_path):
     rng = np.random.default_rng(2)
-    edges = 5e9 + np.arange(21.0)
-    gains = np.exp(1j * rng.normal(0, 0.3, (20, 3, 70, 9, 1))) * 1.1
-    flag = np.zeros(gains.shape, bool)
-    flag[:, :, 5] = True
+    edges = 5e9 + np.arange(1201.0)
+    gains = np.exp(1j * rng.normal(0, 0.3, (1200, 3, 70, 9, 1))) * 1.1
     table = GainTable(
         np.stack([edges[:-1], edges[1:]], axis=1), np.array([[1.0, 2], [2, 3], [3, 4]]) * 1e8,
-        gains, [f"CS{n:03d}" for n in range(70)], rng.uniform(0, 1, (9, 2)), flag=flag,
-        ant_pos=np.ones((70, 3)),
+        gains, [f"CS{n:03d}" for n in range(70)], rng.uniform(0, 1, (9, 2)),
+        flag=np.zeros(gains.shape, bool), ant_pos=np.ones((70, 3)),
     )
     save_table(table, tmp_path / "killMS.DDS0.sols.npz")
     draw_solutions(tmp_path / "killMS.DDS0.sols.npz", tmp_path / "out.png")
     picture = imread(tmp_path / "out.png")
-    assert picture.shape[0] > 800 and picture[..., :3].std() > 0.05
+    assert 500 < picture.shape[0] < 900 and picture[..., :3].std() > 0.05
