@@ -18,8 +18,6 @@ SHOWN = ("app_restored", "app_residual", "dirty", "app_facet_restored")
 """Image products that get a picture; of an image that is restored, the first two."""
 OWN_PICTURES = 12
 """So many of the pictures that are products themselves are shown on the page."""
-SOLUTION_PICTURES = 4
-"""So many measurement sets' gains are drawn for a solve; more would say little more."""
 
 
 class Narrator:
@@ -111,7 +109,9 @@ class Narrator:
         outputs = [item.path for item in record.outputs]
         wanted = [("draw_image", source, facets) for source, facets in image_sources(outputs)]
         solutions = [path for path in outputs if parse_solution_file(path)]
-        wanted += [("draw_solutions", source, None) for source in solutions[:SOLUTION_PICTURES]]
+        # those between the first and the last measurement set would say little more
+        wanted += [("draw_solutions", source, None)
+                   for source in dict.fromkeys(solutions[:1] + solutions[-1:])]
         wanted += [("draw_cube", source, None) for source in cube_sources(outputs)]
         for draw, source, facets in wanted:
             target = self.workdir / picture_of(source)
