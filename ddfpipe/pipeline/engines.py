@@ -153,3 +153,17 @@ def disk_of_copies(config: Any, infos: dict[Path, Any]) -> int:
         more = copy_bytes(*shape, config.solutions.ndir) - copy_bytes(*shape, 0)
         sizes.append((copy_bytes(*shape, COPY_COLUMNS), more))
     return sum(size for size, _ in sizes) + max(more for _, more in sizes)
+
+
+def disk_of_caches(config: Any, images: list[ImageJob]) -> int:
+    """Bytes below the cache directory for what DDFacet keeps of an image between its cycles.
+
+    PSFs, the dirty image and the last residual, each with its norms: 30 MB of an image of 525 pixels
+    and two bands, where 18 are held in shared memory.
+    """
+    theirs = [job for job in images if job.major_cycles and engine_of(config, job) == DDFACET]
+    if not theirs:
+        return 0
+    from ddfpipe.engines.ddfacet.engine import shared_bytes
+
+    return 2 * max(shared_bytes(job) for job in theirs)

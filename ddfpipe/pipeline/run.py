@@ -241,9 +241,11 @@ def disk_needed(field: Field, decisions: list[Decision]) -> dict[Path, int]:
     # Solutions and logs are small, but their folders must be writable too.
     needed = {folder: 0 for folder in (field.solsdir, field.logs) if folder}
     needed[field.workdir] = bytes_of_images(decisions)
-    cubes, copies = disk_of_cubes(images_to_make(decisions), known)
+    images = images_to_make(decisions)
+    cubes, copies = disk_of_cubes(images, known)
     needed[field.workdir] += cubes
     copies += engines.disk_of_copies(field.config, known)
+    copies += engines.disk_of_caches(field.config, images)
     needed[field.cache_dir] = needed.get(field.cache_dir, 0) + visibilities + copies
     needed[field.workdir] += bytes_of_archives(decisions)
     return needed | bytes_of_columns(decisions)
