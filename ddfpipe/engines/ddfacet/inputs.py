@@ -6,6 +6,7 @@ asks for, on the same pixels, and what is beyond the job's image is cut away aft
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +20,35 @@ from ...data.killms import write_killms
 from ...data.model import PixelModel
 from ...errors import ImagingError
 from ...naming import solution_file
+from ...units import SPEED_OF_LIGHT
 from ..external.view import View
 from ..native.gainfield import load_gains
 from .commands import Imaging, fast_size
+
+USED_VISIBILITIES = 0.9
+"""Part of the plane of visibilities of an image that DDFacet's gridding kernels reach well."""
 
 
 def wide_grid(grid: SkyGrid) -> SkyGrid:
     """The grid of DDFacet's image that holds `grid` (square): the same pixels, more of them."""
     size = fast_size(grid.nx)
     return replace(grid, ny=size, nx=size)
+
+
+def predicting_grid(grid: SkyGrid, view: View) -> SkyGrid:
+    """The grid on which DDFacet and killMS predict a model of `grid` (square) for all baselines.
+
+    They leave out what lies beyond the visibilities that the pixels of an image tell apart: models
+    of long baselines would be zero.  So pixels are cut into as many parts as the longest needs,
+    with the components in the middle of one.
+    """
+    longest = max(
+        float(np.hypot(*np.moveaxis(np.asarray(s.cache.uvw[..., :2]), -1, 0)).max())
+        * float(s.cache.freq.max()) for s in view.sets
+    ) / SPEED_OF_LIGHT
+    parts = max(1, math.ceil(2 * longest * grid.cell / USED_VISIBILITIES))
+    size = fast_size(grid.nx if parts == 1 else parts * (grid.nx + 1))
+    return replace(grid, ny=size, nx=size, cell=grid.cell / parts)
 
 
 def _offset(narrow: SkyGrid, wide: SkyGrid) -> int:

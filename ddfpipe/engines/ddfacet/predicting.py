@@ -11,7 +11,7 @@ from ...units import ARCSEC
 from ..external.runner import Runner
 from ..external.view import View
 from .commands import predict_command
-from .inputs import imaging_of, wide_grid, write_gains, write_model
+from .inputs import imaging_of, predicting_grid, write_gains, write_model
 
 
 def predict(engine, runner: Runner, view: View, model: PixelModel, folder: Path, column: str, *,
@@ -21,7 +21,7 @@ def predict(engine, runner: Runner, view: View, model: PixelModel, folder: Path,
     gains : GainChoice or None; clusters : catalogue that shapes the facets, absolute
     folder : scratch folder, where DDFacet's files lie
     """
-    wide = wide_grid(model.grid)
+    wide = predicting_grid(model.grid, view)
     dico = write_model(folder / "predict.DicoModel", model.on_grid(wide),
                        float(np.mean(view.data.band_freq)))
     names = write_gains(folder / "gains", gains, view, engine.native.solsdir)

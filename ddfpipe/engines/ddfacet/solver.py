@@ -29,7 +29,7 @@ from .commands import (
     LARGEST_FACET_DEG, SMALLEST_FACET_DEG, WORKER_DIED, Solving, clip_command, facet_count,
     filter_steps, solve_command, w_planes,
 )
-from .inputs import largest_w, wide_grid, write_model
+from .inputs import largest_w, predicting_grid, write_model
 from .predicting import predict
 from .tools import default_options
 
@@ -106,7 +106,7 @@ class KillMSSolve(SetwiseSolve):
         path = Path(f"{base}.DicoModel")
         nodes = str(self.native.workdir.absolute() / self.job.clusters)
         if not path.exists():
-            wide = wide_grid(self.model.grid)
+            wide = predicting_grid(self.model.grid, self._all)
             options = model_options(
                 default_options(self.engine.tools["killms"]), str(base), wide.nx,
                 wide.cell / ARCSEC, nodes, self.native.solve_threads, self.job.decorrelation,
