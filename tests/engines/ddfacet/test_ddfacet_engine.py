@@ -13,12 +13,23 @@ from program_fields import CELL, FLUXES, NPIX, give_gains, three_sources, true_m
 from scipy.ndimage import binary_dilation
 
 from ddfpipe.data import solutions
-from ddfpipe.data.model import load_model
+from ddfpipe.data.images import SkyGrid
+from ddfpipe.data.model import PixelModel, load_model
 from ddfpipe.engines.base import GainChoice, SolveJob, VisSelection
+from ddfpipe.engines.ddfacet.inputs import predicting_grid
+from ddfpipe.engines.ddfacet.predicting import predict
 from ddfpipe.engines.ddfacet.shm import FOLDER
+from ddfpipe.engines.external.runner import Runner
+from ddfpipe.engines.external.view import PREDICT, open_view
+from ddfpipe.engines.native.visibilities import Scratch
 from ddfpipe.errors import StageFailed
+from ddfpipe.imaging.components import predict_components
+from ddfpipe.units import ARCSEC, SPEED_OF_LIGHT
 
 pytestmark = pytest.mark.slow  # a minute or two each on an idle machine
+
+COARSE = 200.0
+"""Pixel in arcsec that does not tell apart what the longer baselines of the field see."""
 
 MIXED = 15
 """Pixels from an edge within which DDFacet mixes facets."""
@@ -117,6 +128,30 @@ def test_gains_applied_before_a_solve_are_those_of_each_direction(engine, field)
     worst = np.abs(np.angle(np.exp(1j * (phase - phase[:, :, :1])))).max(axis=(1, 2, 3))
     # KAFCA starts from gains of one and takes some intervals to get anywhere, see docs/engines.md
     assert worst[0] > 0.2 and worst[4:].max() < 0.06 and np.abs(found[4:]).std() < 0.02
+
+
+def test_predictions_are_right_on_baselines_beyond_the_pixels(engine, field, tmp_path):
+    """DDFacet leaves out visibilities beyond those that the pixels of an image tell apart."""
+    simulation, _ = field
+    job = make_job("p", simulation.ms[:1], 64, COARSE, decorrelation=False)
+    with Scratch(tmp_path / "scratch") as scratch:
+        view = open_view(engine.native, job, Listener(), scratch, "spectrum")
+        grid = SkyGrid(*view.data.phase_centre, 64, 64, COARSE * ARCSEC)
+        model = PixelModel.from_points(grid, [144e6], [50], [20], [[1.0]])
+        (tmp_path / "folder").mkdir()
+        predict(engine, Runner(Listener()), view, model, tmp_path / "folder", PREDICT,
+                decorrelation=False)
+        cache, copy = view.sets[0].cache, view.copies[0]
+        found = copy.read(PREDICT, slice(0, copy.shape[0]))[..., 0]
+        fine = predicting_grid(grid, view)
+    reach = np.hypot(*cache.uvw[..., :2].T).T[..., None] * cache.freq / SPEED_OF_LIGHT
+    beyond = reach > 0.5 / grid.cell
+    assert 0.1 < beyond.mean() < 0.9 and reach.max() < 0.5 / fine.cell < 3 * reach.max()
+    l, m = grid.lm(50, 20)
+    true = predict_components(l=l, m=m, flux=[1.0], uvw=cache.uvw, freq=cache.freq)
+    # its kernels are tabulated at elevenths of a cell: 0.07 at worst, on short baselines as well
+    assert np.abs(found - true)[beyond].max() < 0.1 and np.abs(found - true).max() < 0.1
+    assert np.sqrt(np.mean(np.abs(found - true)[beyond] ** 2)) < 0.05
 
 
 def test_a_program_that_fails_is_told_and_leaves_nothing(engine, field, monkeypatch):
