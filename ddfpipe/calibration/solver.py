@@ -17,6 +17,7 @@ from ddfpipe.calibration.als import baseline_lookup
 from ddfpipe.calibration.filter import Array, FilterChain, IntervalResult
 from ddfpipe.calibration.gains import GainTable, nearest_interval
 from ddfpipe.calibration.options import SolverOptions
+from ddfpipe.calibration.shortening import Length, Samples, fitting_length
 from ddfpipe.calibration.statistics import BlockStatistics, block_statistics
 from ddfpipe.errors import SolveError
 
@@ -125,6 +126,15 @@ class DirectionalSolver:
     def _needed(self) -> int:
         tune = self.options.tune_intervals if self.options.hyper is None else 0
         return max(tune, 1)
+
+    def fitting_length(self, samples: Samples, dt: float) -> Length:
+        """Length of intervals, s, up to dt, that suits some first samples; see shortening.py.
+
+        samples: of the frequency block in the middle of the band and one hand alone.
+        """
+        start = self._start[(len(self.freq_edges) // 2) * self.n_hand]
+        return fitting_length(samples, dt, self.array, self.options,
+                              self.options.hyper or self._default_hyper(), start)
 
     def _default_hyper(self) -> priors.Hyperparameters:
         return priors.Hyperparameters(correlation_time=REFERENCE_TIME / self.options.cov_q)

@@ -102,6 +102,11 @@ class Solutions:
     dt_fast: float = option(
         "float", 0.5, "Interval of DDS3_full, the last fast solve.", unit="min", above=0
     )
+    dt_shorten: bool = option(
+        "bool", True, "Halve dt_slow and dt_fast as often as baselines that take no part in the "
+        "fits are then predicted better by a tenth, where bright sources turn within an interval; "
+        "native engine only.", ours=True,
+    )
     LambdaKF: float = option(
         "float", 0.5, "Weight of the evolution model in the Kalman filter.", low=0, high=1
     )

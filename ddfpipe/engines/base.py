@@ -115,6 +115,7 @@ class SolveJob:
         components (makesourcedb text), seen through the beam.
     dt_min: interval in minutes; None chooses it (DI only) from the signal to noise of the model.
     n_chan_sols: frequency intervals a measurement set; None is one (DD) or automatic (DI).
+    shorten: let the native engine take shorter intervals where bright sources turn within them.
     uv_down_weight: weight of data shorter than uv_km[0] instead of a cut.
     robust: Briggs weights for the solve; None is natural.
     pre_apply: DD solution sets that already corrupt the model.
@@ -143,6 +144,7 @@ class SolveJob:
     update_weights: bool = True
     tie_amplitudes: bool = True
     decorrelation: bool = True
+    shorten: bool = False
 
 
 @dataclass(frozen=True)

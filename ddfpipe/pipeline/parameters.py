@@ -115,8 +115,12 @@ def gains(s: Settings, names: tuple[str, ...], apply: int, normalize: int) -> Ga
 
 def dd_solve(s: Settings, name: str, data: Data, model: str, clusters: Path, *,
              uvmin: float | None = None, **given: Any) -> SolveJob:
-    """A direction-dependent solve; `uvmin` in km replaces that of the settings."""
+    """A direction-dependent solve; `uvmin` in km replaces that of the settings.
+
+    Gains on top of others are for slow causes, and keep their intervals.
+    """
     shortest = (s.solutions.uvmin or 0.0) if uvmin is None else uvmin
+    given.setdefault("shorten", s.solutions.dt_shorten and not given.get("pre_apply"))
     return SolveJob(
         name=name, vis=data.select((shortest, LONGEST_BASELINE_KM)), kind="DD", model=model,
         clusters=clusters, lambda_kf=s.solutions.LambdaKF, **_solve_weights(s), **given,

@@ -27,6 +27,7 @@ OURS = {
     "inputmodel.skymodel", "bootstrap.min_sources", "bootstrap.on_failure", "spectra.catalogue",
     "spectra.radius",
     "offsets.server", "offsets.catalogue_dir",
+    "solutions.dt_shorten",
 }
 FLAT = [(s, n, *kind_default) for s, o in REFERENCE.items() for n, kind_default in o.items()]
 

@@ -187,6 +187,12 @@ def test_geometry_of_the_images():
         assert got == want, name
 
 
+def test_fast_gains_alone_may_have_shorter_intervals():
+    found = {name for name, job in jobs(SolveJob).items() if job.shorten}
+    assert found == {"DDS0", "DDS1", "DDS2_full", "DDS3_full"}
+    assert not any(j.shorten for j in jobs(SolveJob, solutions__dt_shorten=False).values())
+
+
 def test_solves_have_the_parameters_of_the_matrix():
     found = jobs(SolveJob, **TYPED)
     assert set(found) == set(SOLVES)

@@ -23,7 +23,7 @@ from ..external.copies import WorkingCopy
 from ..external.solving import SetwiseSolve
 from ..external.view import PREDICT, View
 from ..native.solveweights import SolverWeights
-from ..native.solving import frequency_blocks
+from ..native.solveintervals import frequency_blocks
 from ..native.visibilities import MSData
 from .commands import (
     LARGEST_FACET_DEG, SMALLEST_FACET_DEG, WORKER_DIED, Solving, clip_command, facet_count,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...calibration.gains import GainTable
-from ...calibration.intervals import automatic_intervals, solution_intervals
+from ...calibration.intervals import solution_intervals
 from ...calibration.jones import JonesSolver
 from ...calibration.noise_scale import estimate_sigma
 from ...calibration.options import SolverOptions
@@ -22,36 +22,23 @@ from ...data.model import load_model
 from ...errors import SolveError
 from ...imaging.gains import corrupt
 from ...naming import image_product
-from ...units import MINUTE
 from ..base import GainChoice, SolveJob, SolveResult
 from .gainfield import GainField, load_gains
 from .modelsky import model_predictor
 from .operators import briggs
 from .parallel import in_threads
 from .predictor import Predictor
+from .solveintervals import blocks_and_length, chunks, shortened
 from .solveweights import residual_weights, save_weights
 from .state import digest
 from .subtraction import subtractor
 from .visibilities import Data, MSData, Scratch, open_data
-
-MODEL_SHARE, MODEL_BYTES = 0.3, 4e9
-"""Share of the memory, and most bytes, for the model visibilities of all threads together."""
 
 SUSPICIOUS_CHI2 = 4.0
 """Above this the user is told that the model does not explain the data."""
 
 NOISE_SLOTS, NOISE_RUN = 12, 8
 """Pieces of the observation, and slots a piece, in which the noise is measured."""
-
-
-def frequency_blocks(freq: np.ndarray, width: np.ndarray, n_blocks: int):
-    """(block (n_blocks, 2) edges in Hz, (chan,) block of each channel), blocks of equal count."""
-    block = np.minimum(np.arange(len(freq)) * n_blocks // len(freq), n_blocks - 1)
-    edges = [
-        (freq[block == k].min() - width.max() / 2, freq[block == k].max() + width.max() / 2)
-        for k in range(n_blocks)
-    ]
-    return np.array(edges), block
 
 
 @dataclass
@@ -103,7 +90,8 @@ class Solve:
         return SolveResult(job.name, tuple(products), summary)
 
     def _solve_all(self, data: Data, sky: Sky):
-        """Solve the measurement set in the middle of the band first; its prior serves the others.
+        """Solve the measurement set in the middle of the band first; its prior and the length of
+        its intervals serve the others.
 
         What is known of the ionosphere beforehand does not depend on the measurement set but for
         the scaling of phases with frequency, and finding it costs more than a solve.
@@ -111,11 +99,11 @@ class Solve:
         order = sorted(data.sets, key=lambda s: s.cache.freq.mean())
         first = order[len(order) // 2]
         yield (done := self._solve_set(first, sky, None))
-        hyper = done[0]["prior"]
+        hyper, length = done[0]["prior"], done[0]["interval_s"]
         if hyper is not None:
             hyper = dict(hyper, freq=float(first.cache.freq.mean()))
         yield from in_threads(
-            lambda s: self._solve_set(s, sky, hyper), [s for s in order if s is not first],
+            lambda s: self._solve_set(s, sky, hyper, length), [s for s in order if s is not first],
             threads=self.engine.solve_threads, monitor=self.monitor,
             what=f"solving {self.job.name}",
         )
@@ -156,10 +144,11 @@ class Solve:
 
     # -- one measurement set ---------------------------------------------------------------------
 
-    def _solve_set(self, s: MSData, sky: Sky, prior: dict | None):
+    def _solve_set(self, s: MSData, sky: Sky, prior: dict | None, length: float | None = None):
         """Gains of one measurement set: (figures, paths).  An up-to-date solution is kept.
 
         prior : what another set's figures say of it, with "freq" in Hz; None finds it anew
+        length : s, of intervals that may be shortened, as another set has them; None finds it
         """
         job = self.job
         key = self._key(s)
@@ -168,10 +157,12 @@ class Solve:
             return kept
         gains = self._gain_field(s, sky)
         weights, sigma = self._absolute_weights(s)
-        freq_edges, block, dt = self._intervals(s, sky, gains, sigma)
-        edges, number = solution_intervals(s.cache.time, s.cache.interval, dt)
+        freq_edges, block, dt = blocks_and_length(self, s, sky, gains, sigma)
         solver = self._solver(s, sky, freq_edges, prior)
-        for part, inside in self._chunks(s, sky, number):
+        if job.shorten:
+            dt = length or shortened(self, s, sky, gains, weights, solver, block, dt)
+        edges, number = solution_intervals(s.cache.time, s.cache.interval, dt)
+        for part, inside in chunks(self, s, sky, number):
             self.monitor.check()
             model = self._model(s, part, sky, gains)
             vis = np.array(s.reader(part) if job.kind != "DD" else s.vis[part])
@@ -183,7 +174,7 @@ class Solve:
                     time_edge=edges[k], data=vis[rows], weight=weight[rows], chan_block=block,
                     model=model[:, rows] if job.kind == "DD" else model[0, rows],
                 )
-        return self._save(s, solver, sky, freq_edges, sigma, key)
+        return self._save(s, solver, sky, freq_edges, sigma, key, dt)
 
     def _key(self, s: MSData) -> str:
         """Key of everything that decides this measurement set's gains."""
@@ -253,34 +244,6 @@ class Solve:
         scale = (factor / sigma2).astype(np.float32)[None, :, None]
         return (lambda part: s.weight[part] * scale), np.sqrt(sigma2)
 
-    def _intervals(self, s: MSData, sky: Sky, gains: GainField, sigma: np.ndarray):
-        """(frequency edges (n, 2), block of each channel, interval in s)."""
-        job, cache = self.job, s.cache
-        n_blocks, dt = job.n_chan_sols or 1, job.dt_min
-        if job.kind == "DI" and (dt is None or job.n_chan_sols is None):
-            slots, chans = self._automatic(s, sky, gains, sigma)
-            n_blocks = job.n_chan_sols or max(1, cache.n_chan // chans)
-            dt = dt if dt is not None else slots * cache.interval / MINUTE
-        edges, block = frequency_blocks(
-            cache.freq, cache.chan_width, min(n_blocks, cache.n_chan)
-        )
-        return edges, block, max(dt * MINUTE, cache.interval)
-
-    def _automatic(self, s: MSData, sky: Sky, gains: GainField, sigma: np.ndarray):
-        """(slots, channels) from the signal of the model against the noise of the data."""
-        middle = s.shape[0] // 2
-        part = slice(middle, middle + 1)
-        model = self._model(s, part, sky, gains)[0]
-        used = s.weight[part] > 0
-        if not used.any():
-            return 1, s.cache.n_chan
-        noise = np.broadcast_to(sigma[None, :, None], used.shape)[used]
-        weight = np.array(s.weight[part])[used]
-        noise = np.sqrt(2) * np.median(noise / np.sqrt(weight))
-        return automatic_intervals(
-            float(np.abs(model[used]).mean()), float(noise), s.cache.n_chan, s.shape[0]
-        )[:2]
-
     def _solver(self, s: MSData, sky: Sky, freq_edges, prior: dict | None):
         job, cache = self.job, s.cache
         if job.kind == "DI":
@@ -304,21 +267,6 @@ class Solve:
             directions=sky.lm, freq_edges=freq_edges, options=options, start=start,
         )
 
-    def _chunks(self, s: MSData, sky: Sky, number: np.ndarray):
-        """(slice of time, intervals in it): whole intervals, as many as the memory allows."""
-        per_slot = 8.0 * sky.n_dir * s.shape[1] * s.shape[2]
-        memory = min(MODEL_SHARE * self.engine.memory_limit, MODEL_BYTES)
-        most = max(1, int(memory / self.engine.solve_threads / per_slot))
-        names, first = np.unique(number, return_index=True)
-        ends = np.append(first[1:], len(number))
-        k = 0
-        while k < len(names):
-            last = k
-            while last + 1 < len(names) and ends[last + 1] - first[k] <= most:
-                last += 1
-            yield slice(first[k], ends[last]), names[k : last + 1]
-            k = last + 1
-
     def _model(self, s: MSData, part: slice, sky: Sky, gains: GainField) -> np.ndarray:
         """(dir, time, bl, chan) complex64 visibilities of every direction, known gains applied."""
         predictor = sky.predictor
@@ -331,7 +279,7 @@ class Solve:
 
     # -- results ---------------------------------------------------------------------------------
 
-    def _save(self, s: MSData, solver, sky: Sky, freq_edges, sigma, key: str):
+    def _save(self, s: MSData, solver, sky: Sky, freq_edges, sigma, key: str, dt: float):
         job, cache, solsdir = self.job, s.cache, self.engine.solsdir
         gains, error, flag, facts = solver.finish()
         table = GainTable(
@@ -342,7 +290,7 @@ class Solve:
         if job.update_weights:
             weights = residual_weights(cache, facts, freq_edges, sigma)
             paths.append(save_weights(solsdir, cache.name, job.name, weights))
-        figures = _figures(facts, flag)
+        figures = _figures(facts, flag) | {"interval_s": dt}
         note = solve_note(solsdir, cache.name, job.name)
         record = {"key": key, "figures": figures, "files": [path.name for path in paths]}
         atomic_write_json(note, record)
@@ -394,4 +342,5 @@ def _summary(figures: list[dict]) -> dict:
     return {
         "chi2": chi2, "samples": samples,
         "flagged": float(np.mean([f["flagged"] for f in figures])), "sets": len(figures),
+        "interval_s": min(f["interval_s"] for f in figures),
     }

@@ -12,7 +12,7 @@ from ...data.h5parm import read_h5parm, read_soltabs
 from ...data.ms import open_table
 from ...data.viscache import VisCache
 from ...errors import SolveError
-from ..native.solving import frequency_blocks
+from ..native.solveintervals import frequency_blocks
 from ..native.visibilities import MSData
 
 
