@@ -62,7 +62,8 @@ WIDE = {
         "sky.separation_deg": 0.8, "noise.sample_jy": 0.15,
     },
     "config": {"image.imsize": 2000, "image.cellsize": 12, "image.uvmax": 14,
-               "image.psf_arcsec": 40, "image.final_psf_arcsec": 40, "solutions.ndir": 7},
+               "image.psf_arcsec": 40, "image.final_psf_arcsec": 40, "solutions.ndir": 7,
+               "solutions.dt_di": None},
     "gaps": tuple(Gap(name) for name in FAR),
 }
 
@@ -90,6 +91,7 @@ SKIES = {
                 Extra("lobe-b", 0.06, 0.06, 1.0, 150.0, 90.0, 20.0)),
         directions=((0.25, 0.03), (0.025, 0.16), (0.025, -0.1), (-0.25, 0.2), (-0.25, -0.2),
                     (0.2, -0.3), (0.2, 0.35)),
+        config={"image.low_psf_arcsec": 45.0, "image.low_cell": 9.0},
         extended=("halo", "lobe-a", "lobe-b"),
     ),
     "ionosphere": HardSky(

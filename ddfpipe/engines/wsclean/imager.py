@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,9 @@ WIDEST_BAND = 8 * MHZ
 
 NOISE_FLOOR = 1.0
 """WSClean is not asked to clean below this many sigma: there it fits noise."""
+
+DIVERGED = 1.3
+"""A clean after which the noise is this many times what it was has diverged."""
 
 
 class WSCleanImager:
@@ -187,7 +191,11 @@ class WSCleanImager:
         return model, residual
 
     def _clean(self, mask, model: PixelModel, residual: np.ndarray, beam):
-        """(model, residual) after cleaning, or None where there is nothing to clean."""
+        """(model, residual) after cleaning; None where there is nothing to clean or it diverges.
+
+        In crowds of masked pixels positive and negative components can drive each other up from one
+        major iteration to the next; then WSClean tries again without negative ones.
+        """
         job, mean = self.job, band_mean(residual, self.weight)
         peak = float(np.abs(mean[mask]).max(initial=0))
         noise = robust_noise(mean)
@@ -199,15 +207,30 @@ class WSCleanImager:
         path = write_image(self.folder / "mask.fits", mask.astype(np.float32), self.grid,
                            freq=float(self.freq.mean()), unit="")
         # What a start model has too much of can only be taken back with negative components.
+        signed = job.allow_negative or model.size > 0
         cleaning = Cleaning(
-            job.peak_factor * peak, sigma, MAJORS, str(path), min(2, job.n_bands),
-            job.allow_negative or model.size > 0, mask_scales(mask, beam[0] / self.grid.cell),
+            job.peak_factor * peak, sigma, MAJORS, str(path), min(2, job.n_bands), signed,
+            mask_scales(mask, beam[0] / self.grid.cell),
         )
+        for negative in (True, False) if signed else (False,):
+            found, left = self._attempt(replace(cleaning, allow_negative=negative))
+            after = robust_noise(band_mean(left, self.weight))
+            if after <= DIVERGED * noise:
+                return model.joined(found), left
+            self.monitor.message(
+                f"{job.name}: WSClean's clean {'with negative components ' if negative else ''}"
+                f"diverged, from a noise of {1e3 * noise:.3g} to {1e3 * after:.3g} mJy/beam, and "
+                "is not used"
+            )
+        return None
+
+    def _attempt(self, cleaning: Cleaning) -> tuple[PixelModel, np.ndarray]:
+        """Components found and residual of one run of WSClean."""
         kind = model_kind(self.gridding)
         self._run(clean_command(self.gridding, cleaning, self.view.paths, self.column),
                   [kind, "residual"], clean_progress(MAJORS))
-        found = PixelModel.from_cube(self._cube(kind), self.grid, self.freq)
-        return model.joined(found), self._cube("residual")
+        return (PixelModel.from_cube(self._cube(kind), self.grid, self.freq),
+                self._cube("residual"))
 
     def _tell(self, cycle: int, mask, model: PixelModel, residual: np.ndarray) -> dict:
         """Write mask and residual of a cycle and report it."""
