@@ -21,7 +21,7 @@ from ddfpipe.imaging.facetgrid import FacetGrid, tap_polynomials
 from ddfpipe.imaging.gains import StationGains
 from ddfpipe.imaging.gridkernels import BLOCK, make_taps, place, put
 from ddfpipe.imaging.lanes import LANES, fma, fnma, load, mul, splat, store
-from ddfpipe.imaging.phasor import FASTMATH, reduce_turns, sinc, sincos_turns
+from ddfpipe.imaging.phasor import BORROW, FASTMATH, reduce_turns, sinc, sincos_turns
 from ddfpipe.imaging.smearing import EARTH_RATE
 from ddfpipe.imaging.sky import n_minus_one
 from ddfpipe.imaging.timemeans import mean_times
@@ -34,7 +34,7 @@ _STEPS = 32
 """Most channels whose phasors follow from one another."""
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(**BORROW)
 def _lay_out(vis, weight, t0, n, b, re, im, wt):
     """wt, w Re V and w Im V, each (chan, TIMES) flat, of times t0 ... t0 + n; is there weight?"""
     zero = np.float32(0)
@@ -54,7 +54,7 @@ def _lay_out(vis, weight, t0, n, b, re, im, wt):
     return some > zero
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(**BORROW)
 def _choose(uvw, n, facet, rates, steps, dec, sizes, n_groups, n_chan):
     """(times, channels) to average of one baseline and block, as `averaging.plan_averaging`.
 
@@ -86,7 +86,7 @@ def _choose(uvw, n, facet, rates, steps, dec, sizes, n_groups, n_chan):
     return times, chans
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(**BORROW)
 def _start(n, psf, delay, nu, step, gain, p, q, pr, pi, sr, si, kn):
     """Phasors of a channel times K, of the step to the next channel, and |K|², for n times.
 
@@ -116,7 +116,7 @@ def _start(n, psf, delay, nu, step, gain, p, q, pr, pi, sr, si, kn):
             pr[i], pi[i] = pr[i] * x - pi[i] * y, pr[i] * y + pi[i] * x
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(**BORROW)
 def _add_channels(n, first, last, offset, re, im, wt, pr, pi, sr, si, kn, ar, ai, an, ax):
     """Add channels first ... last - 1 to the sums of each time, and step the phasors on.
 
@@ -142,7 +142,7 @@ def _add_channels(n, first, last, offset, re, im, wt, pr, pi, sr, si, kn, ar, ai
         store(ax, t, s_x)
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(**BORROW)
 def _add_weights(n, first, last, offset, wt, kn, an, ax):
     """As `_add_channels`, of the weights alone."""
     for t in range(0, n, LANES):
@@ -155,7 +155,7 @@ def _add_weights(n, first, last, offset, wt, kn, an, ax):
         store(ax, t, s_x)
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(**BORROW)
 def _smear(n, uvw, centre, rates, steps, nu, ar, an):
     """ar = an times what a source at the facet's centre keeps of itself (see `smearing`)."""
     l, m, n1 = centre
@@ -167,7 +167,7 @@ def _smear(n, uvw, centre, rates, steps, nu, ar, an):
         ar[i] = an[i] * factor
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(**BORROW)
 def _deliver(n, psf, middle, x, y, tau, vis, facet, shape, at, first, taps, poly, offset, grid):
     """Put n samples on a facet's grid.
 
