@@ -12,22 +12,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from ddfpipe import naming
 from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.atomic import replace, temporary_name
-from ddfpipe.data.h5parm import read_h5parm, write_h5parm
 from ddfpipe.data.killms import read_killms, write_killms
 from ddfpipe.errors import SolveError
+
+
+def _h5parm() -> ModuleType:
+    """The module of that format; without it an image needs no h5py, which is slow to import."""
+    from ddfpipe.data import h5parm
+
+    return h5parm
 
 
 def save_table(table: GainTable, path: str | Path) -> None:
     """Write a table as h5parm (.h5, .h5parm) or in killMS's layout (.npz), by the suffix."""
     path = Path(path)
     if path.suffix in (".h5", ".h5parm"):
-        write_h5parm(table, path)
+        _h5parm().write_h5parm(table, path)
     elif path.suffix == ".npz":
         write_killms(table, path)
     else:
@@ -40,7 +47,7 @@ def load_table(path: str | Path) -> GainTable:
     if not path.exists():
         raise SolveError(f"{path}: no such solution file; run the solve that makes it")
     if path.suffix in (".h5", ".h5parm"):
-        return read_h5parm(path)
+        return _h5parm().read_h5parm(path)
     if path.suffix == ".npz":
         return read_killms(path)
     raise SolveError(f"{path}: solutions are read from .h5 or .npz")
@@ -68,7 +75,7 @@ def save_solution(table: GainTable, solsdir: str | Path, ms: str | Path, name: s
     """
     npz, h5 = solution_path(solsdir, ms, name), h5parm_path(solsdir, ms, name)
     npz.parent.mkdir(parents=True, exist_ok=True)
-    write_h5parm(table, h5)
+    _h5parm().write_h5parm(table, h5)
     write_killms(table, npz)
     return [npz, h5]
 

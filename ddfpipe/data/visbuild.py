@@ -14,6 +14,10 @@ from ddfpipe.data.visgrid import RowMap, correlation_matrix, fill_uvw, map_rows,
 from ddfpipe.data.visgrid import to_linear
 from ddfpipe.errors import DataError
 
+COPY_BYTES = 2 << 20
+"""Visibilities copied at a time: with flags, weights and masks they stay in the processor's cache
+and in memory that is used again, while pages of larger arrays are cleared anew for each block."""
+
 
 def build_cache(info: MSInfo, column: str, folder: Path, drop_international: bool,
                 monitor: Any) -> dict[str, Any]:
@@ -63,9 +67,10 @@ def read_row_map(main: Any, info: MSInfo, drop_international: bool) -> RowMap:
     return map_rows(time, ant1, ant2, info.times, keep)
 
 
-def rows_per_block(info: MSInfo) -> int:
-    """Rows whose data, flags and weights fit the bound on memory."""
-    return max(1, READ_BYTES // (info.n_chan * max(4, len(info.corr_types)) * 8))
+def rows_per_block(info: MSInfo, most: int | None = None) -> int:
+    """Rows whose data fit the bound on memory, or `most` bytes where that is less."""
+    room = READ_BYTES if most is None else min(READ_BYTES, most)
+    return max(1, room // (info.n_chan * max(4, len(info.corr_types)) * 8))
 
 
 def _copy_rows(main: Any, info: MSInfo, column: str, rows: RowMap,
@@ -77,7 +82,7 @@ def _copy_rows(main: Any, info: MSInfo, column: str, rows: RowMap,
     order = channel_order(info)
     ascending = bool((np.diff(order) == 1).all())
     good = np.zeros(n_bl, np.int64)
-    for start, count in row_blocks(info.n_rows, rows_per_block(info)):
+    for start, count in row_blocks(info.n_rows, rows_per_block(info, COPY_BYTES)):
         if monitor is not None:
             monitor.check()
         block = slice(start, start + count)

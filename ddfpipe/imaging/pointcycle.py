@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ddfpipe.imaging.convolve import band_mean_rows, split
 from ddfpipe.imaging.footprint import HALF, spread
@@ -70,6 +69,8 @@ class PointCycle:
 
     def harvest(self, pixels, where: np.ndarray) -> Change | None:
         """Look at the pixels of a round's components."""
+        from scipy.spatial import cKDTree
+
         if not self.fitter.usable:
             return None
         where = np.unique(where)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from scipy.spatial import cKDTree
 
 from ddfpipe.imaging.convolve import ordered_map
 from ddfpipe.imaging.footprint import HALF, WIDTH, footprint, sample
@@ -328,6 +327,8 @@ def _padded(psf: np.ndarray, reach: int) -> np.ndarray:
 
 def spaced(y, x, importance, distance: float) -> np.ndarray:
     """Indices of places no two of which are within `distance`, the most important ones first."""
+    from scipy.spatial import cKDTree
+
     order = np.argsort(-np.asarray(importance), kind="stable")
     # one place a cell first: components of an extended source are many and close
     cell = max(distance / 2.0, 1.0)

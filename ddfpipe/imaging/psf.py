@@ -6,8 +6,6 @@ Position angles run from north (y grows) through east (x falls).
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import label
-from scipy.optimize import least_squares
 
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.sky import n_minus_one
@@ -51,6 +49,8 @@ def gaussian_beam(shape: tuple[int, int], cell: float, major: float, minor: floa
 
 def _main_lobe(psf: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns and normalised values of the pixels above `level` connected to the peak."""
+    from scipy.ndimage import label
+
     cy, cx = psf.shape[0] // 2, psf.shape[1] // 2
     peak = psf[cy, cx]
     if not (np.isfinite(peak) and peak > 0):
@@ -78,6 +78,8 @@ def fit_beam(psf: np.ndarray, cell: float, level: float = 0.4) -> tuple[float, f
     too coarse) is joined by the eight neighbours of the centre.  The peak is fixed to one, as the
     restoring beam's is.  0 <= pa < pi.  Raises ImagingError when no Gaussian fits.
     """
+    from scipy.optimize import least_squares
+
     psf = np.asarray(psf, np.float64)
     y, x, value = _main_lobe(psf, level)
     if y.size < 6:

@@ -7,7 +7,6 @@ nodes and carried to the pixels by a spline through them.
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.facets import Facet
@@ -34,6 +33,8 @@ def response_nodes(facet: Facet, cell: float, n_y: int = 5, n_x: int = 5):
 
 def _spline_matrix(nodes: np.ndarray, n: int) -> np.ndarray:
     """(n, node) weights that carry node values to pixels 0 ... n-1, held constant outside."""
+    from scipy.interpolate import make_interp_spline
+
     at = np.clip(np.arange(n), nodes[0], nodes[-1])
     if nodes.size == 1 or nodes[-1] == nodes[0]:
         return np.full((n, nodes.size), 1.0 / nodes.size)

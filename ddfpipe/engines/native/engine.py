@@ -14,15 +14,8 @@ from ..base import (
     SpectraJob,
 )
 from . import sky
-from .archiving import make_archives
-from .columns import Columns
-from .dynspec import DynamicSpectra
 from .imager import Imager
-from .phases import PhaseSolve
-from .smoothing import smooth_solutions
-from .solving import Solve
 from .state import ImageCache
-from .stokes import StokesImager
 from .visibilities import clear_stokes
 
 
@@ -59,15 +52,23 @@ class NativeEngine:
 
     def image(self, job: ImageJob, monitor) -> ImageResult:
         """Make an image and its products.  Raises ImagingError, DataError, SolveError."""
-        imager = Imager if job.stokes == "I" else StokesImager
-        return imager(self, job, monitor).run()
+        if job.stokes == "I":
+            return Imager(self, job, monitor).run()
+        from .stokes import StokesImager
+
+        return StokesImager(self, job, monitor).run()
 
     def solve(self, job: SolveJob, monitor) -> SolveResult:
         """Find gains of every measurement set of a job.  Raises SolveError, DataError."""
+        from .phases import PhaseSolve
+        from .solving import Solve
+
         return (PhaseSolve if job.kind == "phase" else Solve)(self, job, monitor).run()
 
     def smooth(self, job: SmoothJob, monitor) -> SolveResult:
         """Merge and smooth the solutions of each observation."""
+        from .smoothing import smooth_solutions
+
         return smooth_solutions(self, job, monitor)
 
     def mask(self, job: MaskJob, monitor) -> Path:
@@ -91,14 +92,20 @@ class NativeEngine:
 
     def export_columns(self, job: ColumnsJob, monitor) -> int:
         """Write columns into measurement sets.  Raises SolveError, DataError, ResourceError."""
+        from .columns import Columns
+
         return Columns(self, job, monitor).run()
 
     def archive(self, job: ColumnsJob, monitor) -> list:
         """Compressed copies of measurement sets.  Raises SolveError, DataError, ResourceError."""
+        from .archiving import make_archives
+
         return make_archives(self, job, monitor)
 
     def spectra(self, job: SpectraJob, monitor) -> Path:
         """Dynamic spectra towards positions.  Raises SkyModelError, SolveError, DataError."""
+        from .dynspec import DynamicSpectra
+
         return DynamicSpectra(self, job, monitor).run()
 
     def clear_cache(self, ms) -> None:

@@ -5,17 +5,23 @@ Both are smooth, so they are evaluated on a few nodes and interpolated by spline
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...beam import UnitBeam
-from ...imaging.facets import FacetSet
+from ...imaging.facets import Facet, FacetSet
 from ...imaging.response import facet_response, response_nodes
 from ...imaging.sky import lm_to_radec
 from ...imaging.smearing import mean_smearing, uvw_rate
 from .gainfield import beam_ratio, facet_radec
 from .stationbeams import StationBeams
+
+if TYPE_CHECKING:
+    from .visibilities import Data
 
 NODES = 5
 """Nodes along each side of a facet."""
@@ -26,17 +32,52 @@ SMEARING_TIMES = 8
 
 @dataclass
 class FacetMaps:
-    """Smooth maps of every facet of an image.
+    """Smooth maps of every facet of an image, evaluated when they are first asked for: a dirty
+    image and its PSFs need none.
 
-    beam : (facet, band, NODES, NODES) flux seen with the gain of the centre over the true flux
-    smear : (facet, NODES, NODES) mean decorrelation over that at the centre
+    data : Data, weighted; facets : FacetSet
+    decorrelation : whether there is smearing
     stations : beams of single stations anywhere in the image, None without a beam
     """
 
+    data: Data
     facets: FacetSet
-    beam: np.ndarray
-    smear: np.ndarray
+    decorrelation: bool
     stations: StationBeams | None = None
+
+    @cached_property
+    def beam(self) -> np.ndarray:
+        """(facet, band, NODES, NODES) flux seen with the gain of the centre over the true flux."""
+        data = self.data
+        out = np.ones((len(self.facets.facets), data.n_bands, NODES, NODES))
+        if self.stations is None:
+            return out
+        weights, freqs = pair_weights(data.sets, data.n_bands), band_quadrature(data)
+        for facet, l, m, inside in self._nodes():
+            ra, dec = lm_to_radec(l[inside], m[inside], *data.phase_centre)
+            out[facet.index][:, inside] = beam_ratio(
+                self.stations.beams[0], self.stations.caches, freqs, weights,
+                facet_radec(facet, data.phase_centre), np.stack([ra, dec], axis=1),
+            )
+        return out
+
+    @cached_property
+    def smear(self) -> np.ndarray:
+        """(facet, NODES, NODES) mean decorrelation over that at the centre."""
+        out = np.ones((len(self.facets.facets), NODES, NODES))
+        if self.decorrelation:
+            for facet, l, m, inside in self._nodes():
+                out[facet.index][inside] = smearing_ratio(
+                    self.data.sets, facet, l[inside], m[inside]
+                )
+        return out
+
+    def _nodes(self) -> Iterator[tuple[Facet, np.ndarray, np.ndarray, np.ndarray]]:
+        """Every facet with its nodes l, m (NODES, NODES) and which of them are far from the
+        horizon."""
+        for facet in self.facets.facets:
+            l, m = response_nodes(facet, self.facets.cell, NODES, NODES)
+            yield facet, l, m, l**2 + m**2 < 0.25
 
     def box(self, index: int):
         """(band, ny, nx) response and (ny, nx) smearing of a facet's box, float32."""
@@ -51,30 +92,11 @@ class FacetMaps:
 
 
 def make_maps(data, facets: FacetSet, beam, decorrelation: bool) -> FacetMaps:
-    """Evaluate beam and smearing at the nodes of every facet.
+    """The maps of `facets`.
 
     beam : None, the Beam of all measurement sets, or a list with one for each of them
     """
-    n_facets = len(facets.facets)
-    beams = np.ones((n_facets, data.n_bands, NODES, NODES))
-    smears = np.ones((n_facets, NODES, NODES))
-    stations = _station_beams(data, facets, beam)
-    if stations is not None:
-        weights, freqs = pair_weights(data.sets, data.n_bands), band_quadrature(data)
-    for facet in facets.facets:
-        l, m = response_nodes(facet, facets.cell, NODES, NODES)
-        inside = l**2 + m**2 < 0.25
-        if stations is not None:
-            ra, dec = lm_to_radec(l[inside], m[inside], *data.phase_centre)
-            beams[facet.index][:, inside] = beam_ratio(
-                stations.beams[0], stations.caches, freqs, weights,
-                facet_radec(facet, data.phase_centre), np.stack([ra, dec], axis=1),
-            )
-        if decorrelation:
-            smears[facet.index][inside] = smearing_ratio(
-                data.sets, facet, l[inside], m[inside]
-            )
-    return FacetMaps(facets, beams, smears, stations)
+    return FacetMaps(data, facets, decorrelation, _station_beams(data, facets, beam))
 
 
 def _station_beams(data, facets: FacetSet, beam) -> StationBeams | None:

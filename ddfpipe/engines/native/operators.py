@@ -53,7 +53,9 @@ def sample_limit(memory: float, threads: int, n_bands: int) -> int:
 
 
 def briggs(data, npix: int, cell: float, robust: float | None, monitor=None) -> None:
-    """Replace the natural weights of `data` by robust ones, in place."""
+    """Replace the natural weights of `data` by robust ones, in place; None leaves them."""
+    if robust is None:
+        return
     longest = max(
         float(np.abs(s.cache.uvw[..., :2]).max()) * s.cache.freq.max() for s in data.sets
     )

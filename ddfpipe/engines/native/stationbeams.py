@@ -12,7 +12,6 @@ import threading
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 from ...imaging.gains import StationGains
 from ...imaging.sky import lm_to_radec
@@ -68,6 +67,8 @@ class _Nodes:
         self._axis, self._spline, self._seen = axis, None, {}
         self._lock = threading.Lock()
         if axis.size**2 <= MOST_NODES:
+            from scipy.interpolate import make_interp_spline
+
             m, l = np.meshgrid(axis, axis, indexing="ij")
             self._values = self._response(l.ravel(), m.ravel())
             self._spline = make_interp_spline(axis, np.eye(axis.size), k=3)
