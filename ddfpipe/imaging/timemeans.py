@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ddfpipe.imaging.phasor import BORROW, FASTMATH
+from ddfpipe.imaging.phasor import BORROW
 
 
 @njit(**BORROW)

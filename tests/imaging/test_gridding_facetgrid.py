@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
+from scipy.special import jv
 
 from ddfpipe.errors import ImagingError
-from ddfpipe.imaging.facetgrid import FacetGrid
+from ddfpipe.imaging.facetgrid import FacetGrid, bessel_j
 from ddfpipe.imaging.facets import regular_facets
 from ddfpipe.imaging.gridding import samples_to_facet
 
@@ -111,3 +112,9 @@ def test_empty_and_errors():
         grid.load(np.zeros((3, 3)))
     with pytest.raises(ImagingError, match="load"):
         FacetGrid(f, CELL, W_MAX).predict(WAVES)
+
+
+@pytest.mark.parametrize("z", [1e-3, 0.3, 1.0, 7.5, 60.0, 400.0])
+def test_bessel_functions_against_scipy(z):
+    n = 28 + int(2 * z)
+    assert np.abs(bessel_j(n, z) - jv(np.arange(n), z)).max() < 1e-13
