@@ -3,8 +3,8 @@
 For each facet a visibility is turned to the facet's centre, multiplied with K* and its weight,
 averaged with its neighbours in time and channel as far as the facet's edge loses no more than is
 allowed (`averaging`, whose plan and centroids these are), and put on the facet's open grid
-(`facetgrid`).  No intermediate array leaves the processor's cache: a block of times of one baseline
-is laid out channel by channel once and serves all facets.
+(`facetgrid`).  No intermediate array leaves the processor's cache: a block of times of a few
+baselines is laid out channel by channel once and serves all facets.
 
 The phasor of a channel is that of the one before times one that is the same for all channels;
 loops run over times, sixteen at once.
@@ -30,28 +30,35 @@ from ddfpipe.units import SPEED_OF_LIGHT
 TIMES = 128
 """Times of a baseline that are handled together; a multiple of LANES, at most BLOCK."""
 
+ROWS = 4
+"""Baselines that are laid out together: they follow each other in memory, times do not."""
+
 _STEPS = 32
 """Most channels whose phasors follow from one another."""
 
 
 @njit(**BORROW)
-def _lay_out(vis, weight, t0, n, b, re, im, wt):
-    """wt, w Re V and w Im V, each (chan, TIMES) flat, of times t0 ... t0 + n; is there weight?"""
+def _lay_out(vis, weight, t0, n, b0, some, re, im, wt):
+    """wt, w Re V and w Im V, each (baseline, chan, TIMES) flat, of times t0 ... t0 + n and of
+    baselines from b0 on; some (ROWS,): sums of their weights."""
     zero = np.float32(0)
-    some = zero
     psf = vis.size == 0
+    n_c = weight.shape[2]
+    for k in range(ROWS):
+        some[k] = zero
     for i in range(n):
-        for c in range(weight.shape[2]):
-            w = weight[t0 + i, b, c]
-            good = w > zero
-            w = w if good else zero
-            some += w
-            wt[c * TIMES + i] = w
-            if not psf:
-                v = vis[t0 + i, b, c]
-                re[c * TIMES + i] = w * v.real if good else zero
-                im[c * TIMES + i] = w * v.imag if good else zero
-    return some > zero
+        for k in range(min(ROWS, weight.shape[1] - b0)):
+            for c in range(n_c):
+                w = weight[t0 + i, b0 + k, c]
+                good = w > zero
+                w = w if good else zero
+                some[k] += w
+                o = (k * n_c + c) * TIMES + i
+                wt[o] = w
+                if not psf:
+                    v = vis[t0 + i, b0 + k, c]
+                    re[o] = w * v.real if good else zero
+                    im[o] = w * v.imag if good else zero
 
 
 @njit(**BORROW)
@@ -117,7 +124,7 @@ def _start(n, psf, delay, nu, step, gain, p, q, pr, pi, sr, si, kn):
 
 
 @njit(**BORROW)
-def _add_channels(n, first, last, offset, re, im, wt, pr, pi, sr, si, kn, ar, ai, an, ax):
+def _add_channels(n, base, first, last, offset, re, im, wt, pr, pi, sr, si, kn, ar, ai, an, ax):
     """Add channels first ... last - 1 to the sums of each time, and step the phasors on.
 
     ar + i ai: w K* V, turned; an: w|K|²; ax: w|K|² (nu/nu_0 - 1).
@@ -127,7 +134,7 @@ def _add_channels(n, first, last, offset, re, im, wt, pr, pi, sr, si, kn, ar, ai
         k, s_re, s_im = load(kn, t), load(ar, t), load(ai, t)
         s_n, s_x = load(an, t), load(ax, t)
         for c in range(first, last):
-            o = c * TIMES + t
+            o = base + c * TIMES + t
             x, y, w = load(re, o), load(im, o), mul(load(wt, o), k)
             s_re = fma(x, a, fma(y, d, s_re))
             s_im = fma(y, a, fnma(x, d, s_im))
@@ -143,13 +150,13 @@ def _add_channels(n, first, last, offset, re, im, wt, pr, pi, sr, si, kn, ar, ai
 
 
 @njit(**BORROW)
-def _add_weights(n, first, last, offset, wt, kn, an, ax):
+def _add_weights(n, base, first, last, offset, wt, kn, an, ax):
     """As `_add_channels`, of the weights alone."""
     for t in range(0, n, LANES):
         k, s_n, s_x = load(kn, t), load(an, t), load(ax, t)
         for c in range(first, last):
-            w = mul(load(wt, c * TIMES + t), k)
-            s_n = fma(load(wt, c * TIMES + t), k, s_n)
+            w = mul(load(wt, base + c * TIMES + t), k)
+            s_n = fma(load(wt, base + c * TIMES + t), k, s_n)
             s_x = fma(w, splat(offset[c]), s_x)
         store(an, t, s_n)
         store(ax, t, s_x)
@@ -196,8 +203,10 @@ def _pass(vis, weight, uvw, ends, nu, centres, stations, gain, blocks, groups, r
     chan_block, segment, nu_step, per_facet, per_block, per_ant = blocks
     n_t, n_bl, n_c = weight.shape
     psf = vis.size == 0
-    re, im = np.zeros(n_c * TIMES + LANES, np.float32), np.zeros(n_c * TIMES + LANES, np.float32)
-    wt = np.zeros(n_c * TIMES + LANES, np.float32)
+    length = ROWS * n_c * TIMES + LANES
+    re, im, wt = (np.zeros(length, np.float32), np.zeros(length, np.float32),
+                  np.zeros(length, np.float32))
+    some = np.zeros(ROWS, np.float32)
     place_uvw, delay = np.zeros((3, TIMES)), np.zeros(TIMES)
     pr, pi, sr, si = (np.zeros(TIMES, np.float32), np.zeros(TIMES, np.float32),
                       np.zeros(TIMES, np.float32), np.zeros(TIMES, np.float32))
@@ -211,11 +220,15 @@ def _pass(vis, weight, uvw, ends, nu, centres, stations, gain, blocks, groups, r
     offset = (nu / nu[0] - 1.0).astype(np.float32)
     n_blocks = (n_t + TIMES - 1) // TIMES
     per = (n_t + n_blocks - 1) // max(n_blocks, 1)
-    for b in range(n_bl):
-        for t0 in range(0, n_t, per):
-            n = min(per, n_t - t0)
-            if not _lay_out(vis, weight, t0, n, b, re, im, wt):
+    for t0 in range(0, n_t, per):
+        n = min(per, n_t - t0)
+        for b in range(n_bl):
+            row = b % ROWS
+            if row == 0:
+                _lay_out(vis, weight, t0, n, b, some, re, im, wt)
+            if not some[row] > np.float32(0):
                 continue
+            base = row * n_c * TIMES
             for i in range(n):
                 place_uvw[0, i] = uvw[t0 + i, b, 0] / SPEED_OF_LIGHT
                 place_uvw[1, i] = uvw[t0 + i, b, 1] / SPEED_OF_LIGHT
@@ -243,9 +256,9 @@ def _pass(vis, weight, uvw, ends, nu, centres, stations, gain, blocks, groups, r
                                    o + stations[b, 0] * per_ant, o + stations[b, 1] * per_ant,
                                    pr, pi, sr, si, kn)
                         if psf:
-                            _add_weights(n, c, stop, offset, wt, kn, an, ax)
+                            _add_weights(n, base, c, stop, offset, wt, kn, an, ax)
                         else:
-                            _add_channels(n, c, stop, offset, re, im, wt, pr, pi, sr, si, kn,
+                            _add_channels(n, base, c, stop, offset, re, im, wt, pr, pi, sr, si, kn,
                                           ar, ai, an, ax)
                         c = stop
                     if psf:
