@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One small simulated field through the whole recipe with every engine that is here; a table.
 
-    python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet]
+    python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet,killms]
                                         [--field scans|hour|tiny] [WORD...]
 
 simulates FOLDER/field (kept if it is there), runs `pipeline.py` unattended in FOLDER/<engine>
@@ -9,7 +9,7 @@ simulates FOLDER/field (kept if it is there), runs `pipeline.py` unattended in F
 weights, facets and mask, and writes FOLDER/figures.json and FOLDER/table.md.  Other words are
 handed to pipeline.py, such as --machine-dp3=PLACE.  Engines whose programs are missing are left
 out, with a line that says what to install.  "mixed" takes gains from our own engine and images
-from WSClean.
+from WSClean, "killms" images from our own engine and gains from killMS.
 
 The fields (`three_fields.py`) have no beam, for Linux distributions build WSClean without one.
 Fluxes, artefacts and what is left of sources too faint for any mask are measured as in
@@ -36,6 +36,7 @@ from three_fields import FIELDS, ROOT, chosen, peaks_over_truth, simulated
 ENGINES = {
     "native": (), "wsclean": ("--machine-engine=wsclean",),
     "mixed": ("--machine-image_engine=wsclean",), "ddfacet": ("--machine-engine=ddfacet",),
+    "killms": ("--machine-solve_engine=ddfacet",),
 }
 FAST, SLOW, DI = "DDS3_full", "DDS3_full_slow", "DIS2_full"
 """Solution sets behind the final image: fast and slow gains of directions, full-Jones gains."""
