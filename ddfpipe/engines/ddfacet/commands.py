@@ -121,10 +121,15 @@ def facet_count(npix: int, cell_arcsec: float) -> int:
     return min(MOST_FACETS, max(3, math.ceil(npix * cell_arcsec / 3600 / FACET_DEG)))
 
 
-def w_planes(w_max: float) -> tuple[float, int]:
-    """(largest w in metres, planes) for data that reach up to `w_max`."""
+def w_planes(w_max: float, npix: int, cell_arcsec: float) -> tuple[float, int]:
+    """(largest w in metres, planes) for data that reach up to `w_max`, and images of `npix` pixels.
+
+    Between planes the phase at the edge of a facet, which grows with the square of its size, turns
+    at most as far as in the LoTSS pipeline's largest facets.
+    """
     limit = min(float(W_MAX), math.ceil(1.01 * w_max) + 1.0)
-    return limit, max(LEAST_PLANES, math.ceil(W_PLANES * limit / W_MAX))
+    size = min(1.0, npix * cell_arcsec / 3600 / LARGEST_FACET_DEG)
+    return limit, max(LEAST_PLANES, math.ceil(W_PLANES * size**2 * limit / W_MAX))
 
 
 def _option(name: str, value) -> str:
@@ -139,7 +144,7 @@ def _option(name: str, value) -> str:
 
 def common_options(g: Imaging, column: str) -> dict[str, object]:
     """Options of every call of DDF.py, as name -> value."""
-    limit, planes = w_planes(g.w_max)
+    limit, planes = w_planes(g.w_max, g.npix, g.cell_arcsec)
     weighting = {"Weight-Mode": "Natural"} if g.robust is None else {
         "Weight-Mode": "Briggs", "Weight-Robust": float(g.robust)}
     found = {

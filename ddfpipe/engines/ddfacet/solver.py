@@ -142,7 +142,7 @@ def steps(job: SolveJob, times: np.ndarray, minutes: float) -> int:
 def model_options(options: dict, name: str, npix: int, cell_arcsec: float, nodes: str,
                   threads: int, decorrelation: bool, w_max: float) -> dict:
     """Options of DDFacet that killMS looks for in a DicoModel, from the defaults `options`."""
-    limit, planes = w_planes(w_max)
+    limit, planes = w_planes(w_max, npix, cell_arcsec)
     changes = {
         "Output": {"Name": name, "Mode": "Predict"}, "Image": {"NPix": npix, "Cell": cell_arcsec},
         "Data": {"ColName": "DATA"}, "Parallel": {"NCPU": threads, "Affinity": "disable"},

@@ -164,9 +164,11 @@ def test_sizes_are_those_that_ddfacet_makes(asked, made):
 
 
 def test_planes_in_w_follow_the_data():
-    assert c.w_planes(90e3) == (50000.0, 100)
-    limit, planes = c.w_planes(1657.1)
+    assert c.w_planes(90e3, 20475, 1.5) == (50000.0, 100)
+    limit, planes = c.w_planes(1657.1, 20475, 1.5)
     assert 1657.1 < limit < 1700 and planes == 8
+    # the phase between planes at the edge of a facet goes with the square of its size
+    assert c.w_planes(90e3, 1800, 1.5) == (50000.0, 25)
 
 
 def test_progress_is_that_of_major_cycles():
