@@ -60,10 +60,10 @@ def test_the_recipe_runs_unattended_and_agrees_with_our_own_engine(field, tmp_pa
     common = sorted(set.intersection(*(set(r) for r in ratios.values())))
     assert len(common) > 6
     median = {n: float(np.median([r[i] for i in common])) for n, r in ratios.items()}
-    # DDFacet's first masks leave out sources of this uncalibrated field, see docs/engines.md
+    # killMS has few intervals here, so what its gains do not know is blurred: docs/engines.md
     assert 0.35 < median["ddfacet"] < 1.1, median
     first = robust_noise(read_image(runs["ddfacet"].folder / f"{FIRST}.app.residual.fits").plane())
-    assert noise(runs["ddfacet"]) < 0.8 * first
+    assert noise(runs["ddfacet"]) < 0.5 * first
     record = json.loads((runs["ddfacet"].folder / f"ddfpipe.state/{FINAL}.json").read_text())
     assert record["versions"]["ddfacet"].startswith("1.")
     assert "on DDFacet 0.9" in record["versions"]["killms"]
