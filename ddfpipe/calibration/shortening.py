@@ -87,7 +87,7 @@ def fitting_length(samples: Samples, dt: float, array: Array, options: SolverOpt
 
 def _held_chi2(samples: Samples, dt: float, array: Array, options: SolverOptions,
                hyper: Hyperparameters, hold: np.ndarray, begin: float, start):
-    """Share of each held-out baseline in χ² a held-out sample, of the intervals after `begin` (s)."""
+    """Shares of held-out baselines in χ² a held-out sample, of intervals after `begin` (s)."""
     edges, number = solution_intervals(samples.times, samples.exposure, dt)
     chain = FilterChain(array, options, hyper, use=~hold, start=start)
     total, count = np.zeros(int(hold.sum())), 0
