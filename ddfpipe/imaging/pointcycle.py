@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,8 @@ class PointCycle:
     """
 
     def __init__(self, cycle, start: Points | None):
-        self.cycle = cycle
+        # which owns this one: a circle would keep its images until Python looks for circles
+        self.cycle = weakref.proxy(cycle)
         n_band = cycle.residual.shape[0]
         self.points = start if start is not None else Points.none(n_band)
         self.fitter = PointFitter(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from scipy.signal import fftconvolve
@@ -287,6 +290,22 @@ def test_blanked_pixels_are_left_alone():
                  options=CleanOptions(scales=(0.0, 8.0), rms_factor=0))
     assert np.isfinite(whole(result)).all()
     assert abs(whole(result)[0][disc(200, 210, 3)].sum() / 10.0 - 1.0) < 5e-3
+
+
+def test_images_go_when_nobody_needs_them():
+    """Not only when Python looks for circles of references, which it seldom does."""
+    dirty = convolve(point_sky(), PSF)[None].copy()
+    kept = weakref.ref(dirty)
+    gc.collect()
+    gc.disable()
+    try:
+        result = run(dirty, PSF[None, None], point_mask())
+        assert result.points.size
+        model = weakref.ref(result.model)
+        del dirty, result
+        assert kept() is None and model() is None
+    finally:
+        gc.enable()
 
 
 def test_progress_is_reported_and_may_stop():
