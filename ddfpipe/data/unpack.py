@@ -90,16 +90,16 @@ def _unpack(archive: Path, folder: Path, result: Unpacked) -> list[str]:
     try:
         part.mkdir()
         with tarfile.open(archive) as tar:
+            tar.extraction_filter = lambda member, path: member  # Python 3.11.2 has none
             for member in tar:
                 if any(_is_ms(name) for name in PurePosixPath(member.name).parts):
-                    tar.extract(member, part, filter="data")
+                    member.name = member.name.lstrip("/")
+                    _require_inside(archive, member)
+                    tar.extract(member, part, set_attrs=False)
         found = _measurement_sets(part)
         if not found:
             result.remarks.append(f"{archive.name}: holds no measurement set")
         _move_up(part, folder, result)
-    except tarfile.FilterError as error:
-        raise DataError(f"{archive}: would write outside its directory ({error}); it is not an "
-                        "archive to trust") from error
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{archive}: damaged or incomplete ({error})") from error
     except OSError as error:
@@ -110,6 +110,19 @@ def _unpack(archive: Path, folder: Path, result: Unpacked) -> list[str]:
     finally:
         atomic.remove(part)
     return [ms.name for ms in found]
+
+
+def _require_inside(archive: Path, member: tarfile.TarInfo) -> None:
+    """Raise DataError for what is no part of a measurement set or lies or leads out of it.
+
+    Owners and permissions of the archive are not taken over either.
+    """
+    places = [member.name] + ([member.linkname] if member.issym() or member.islnk() else [])
+    usual = member.isfile() or member.isdir() or len(places) > 1
+    if not usual or any(PurePosixPath(p).is_absolute() or ".." in PurePosixPath(p).parts
+                        for p in places):
+        raise DataError(f"{archive}: would write outside its directory ({' -> '.join(places)}); it "
+                        "is not an archive to trust")
 
 
 def _is_ms(name: str) -> bool:
