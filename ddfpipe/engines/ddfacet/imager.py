@@ -118,16 +118,14 @@ class DDFacetImager:
         self.monitor.message(f"{self.job.name}: PSF {beam[0]:.1f} x {beam[1]:.1f} arcsec")
 
     def _cycles(self) -> list[dict]:
-        """Major cycles, a run of DDFacet each; it stops when nothing is left to clean."""
+        """Major cycles, a run of DDFacet each; none where no mask tells where to clean."""
         job, cycles = self.job, []
         self.mask = external_mask(job, self.grid, self.native.workdir)
         for cycle in range(1, job.major_cycles + 1):
             self._widen_mask()
             if job.auto_mask_sigma is None and not self.mask.any():
                 break
-            self._call(cycle, ())
-            if not self._file("residual01").exists():
-                break
+            self._call(cycle, ("residual01", DICO))
             self.model, self.residual = self._file(DICO), self._read("residual01")
             cycles.append(self._tell(cycle))
         return cycles
