@@ -142,7 +142,7 @@ def draw_solutions(path: Path, png: Path) -> None:
                          f"{table.ant_names[chosen[1][reference]]}", fontsize=9)
     axes[0, 1].set_title(f"{path.name}, {shape[2]} stations\namplitude", fontsize=9)
     height = figure.get_figheight()
-    figure.subplots_adjust(left=0.08, right=0.97, wspace=0.05,
+    figure.subplots_adjust(left=0.08, right=0.95, wspace=0.05,
                            top=1 - 0.5 / height, bottom=0.5 / height)
     _save(figure, png)
 
