@@ -12,7 +12,6 @@ from ...data.images import SkyGrid, read_image
 from ...data.model import PixelModel, load_model
 from ...errors import ImagingError
 from ...imaging.mask import auto_mask
-from ...imaging.noise import robust_noise
 from ...imaging.psf import fit_beam
 from ...naming import image_product
 from ..base import ImageJob, ImageResult
@@ -20,7 +19,9 @@ from ..external.ours import Bands, Outcome
 from ..external.runner import Runner
 from ..external.view import cell_rad, open_view
 from ..native.imager import Picture, external_mask, job_facets
-from ..native.products import Writer, beam_arcsec, middle_facet, write_products
+from ..native.products import (
+    Writer, beam_arcsec, middle_facet, record_cycle, write_products,
+)
 from ..native.visibilities import Scratch
 from .commands import Cleaning, clean_progress, image_command
 from .inputs import cut, imaging_of, wide_grid, write_gains, write_mask, write_model
@@ -194,18 +195,9 @@ class DDFacetImager:
 
     def _tell(self, cycle: int) -> dict:
         """Write mask and residual of a cycle and report it."""
-        writer, here, sky = self._writer(), self.residual, self._sky()
+        writer, here = self._writer(), self.residual
         writer("residual", here, cycle=cycle)
         if self._file("mask01").exists():
             self.mask = self._read("mask01") > 0.5
             writer("mask", self.mask.astype(np.float32), unit="", cycle=cycle)
-        record = {
-            "cycle": cycle, "noise": robust_noise(here), "peak": float(np.abs(here).max()),
-            "flux": float(sky.total_flux.mean()), "components": int(sky.size),
-        }
-        self.monitor.message(
-            f"{self.job.name}: cycle {cycle}: noise {1e3 * record['noise']:.3g} mJy/beam, "
-            f"largest residual {1e3 * record['peak']:.3g} mJy/beam, model "
-            f"{record['flux']:.4g} Jy in {record['components']} components"
-        )
-        return record
+        return record_cycle(self.job, self.monitor, cycle, here, self._sky())

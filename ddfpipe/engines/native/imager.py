@@ -14,7 +14,6 @@ from ...imaging.clean import CleanOptions, CleanResult, deconvolve
 from ...imaging.facets import FacetSet
 from ...imaging.mask import auto_mask
 from ...imaging.multiscale import default_scales
-from ...imaging.noise import robust_noise
 from ...imaging.points import Points
 from ...imaging.psf import fit_beam
 from ...naming import image_product
@@ -26,7 +25,8 @@ from .guard import Quality, settle
 from .modelsky import sky_facets
 from .operators import Operators, briggs
 from .products import (
-    ATTENUATION_FLOOR, Writer, band_mean, middle_facet, restoring_beam, write_products,
+    ATTENUATION_FLOOR, Writer, band_mean, middle_facet, record_cycle, restoring_beam,
+    write_products,
 )
 from .solveweights import load_weights
 from .state import digest, gridding_key
@@ -346,20 +346,11 @@ class Imager:
         """Write mask and residual of a cycle, keep its state, and report it."""
         job = self.job
         residual = band_mean(picture.residual, data.band_weight)
-        noise = robust_noise(residual)
         self._writer("mask", picture.mask.astype(np.float32), unit="", cycle=cycle)
         self._writer("residual", residual, cycle=cycle)
         self.engine.images.save(
             job.name, "residual", gridding=self._key,
             model=digest(*picture.model.arrays), residual=picture.residual,
         )
-        record = {
-            "cycle": cycle, "noise": noise, "peak": float(np.abs(residual).max()),
-            "flux": float(picture.model.total_flux.mean()), "components": result.n_components,
-        }
-        self.monitor.message(
-            f"{job.name}: cycle {cycle}: noise {1e3 * noise:.3g} mJy/beam, largest residual "
-            f"{1e3 * record['peak']:.3g} mJy/beam, model {record['flux']:.4g} Jy in "
-            f"{picture.model.size} components ({result.stop_reason})"
-        )
-        return record
+        return record_cycle(job, self.monitor, cycle, residual, picture.model,
+                            components=result.n_components, ending=result.stop_reason)

@@ -115,6 +115,26 @@ def write_products(writer: Writer, operators, picture, dirty, cycles) -> ImageRe
     return _figures(writer, picture, restored, residual, cycles)
 
 
+def record_cycle(job: ImageJob, monitor, cycle: int, residual: np.ndarray, model, *,
+                 components: int | None = None, ending: str = "") -> dict:
+    """Figures of a major cycle, which are also told.
+
+    residual : (y, x) band mean; model : PixelModel so far; components : found in this cycle (None:
+    the size of the model); ending : why it ended
+    """
+    record = {
+        "cycle": cycle, "noise": robust_noise(residual), "peak": float(np.abs(residual).max()),
+        "flux": float(model.total_flux.mean()),
+        "components": int(model.size) if components is None else components,
+    }
+    monitor.message(
+        f"{job.name}: cycle {cycle}: noise {1e3 * record['noise']:.3g} mJy/beam, largest residual "
+        f"{1e3 * record['peak']:.3g} mJy/beam, model {record['flux']:.4g} Jy in "
+        f"{model.size} components{f' ({ending})' if ending else ''}"
+    )
+    return record
+
+
 def _figures(writer, picture, restored, residual, cycles) -> ImageResult:
     noise = robust_noise(residual)
     return ImageResult(

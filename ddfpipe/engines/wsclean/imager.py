@@ -24,7 +24,9 @@ from ..external.view import RESIDUAL, cell_rad, open_view, subtract_model
 from ..native.imager import (
     MAX_SCALE_BEAMS, MINOR_PASSES, STEADY_NOISE, Picture, external_mask, job_facets,
 )
-from ..native.products import Writer, band_mean, middle_facet, write_products
+from ..native.products import (
+    Writer, band_mean, middle_facet, record_cycle, write_products,
+)
 from ..native.visibilities import Scratch
 from .commands import (
     MAJORS, Cleaning, clean_command, clean_progress, dirty_command, product, psf_command,
@@ -238,16 +240,7 @@ class WSCleanImager:
         writer = self._writer(float(np.average(self.freq, weights=self.weight)))
         writer("mask", mask.astype(np.float32), unit="", cycle=cycle)
         writer("residual", mean, cycle=cycle)
-        record = {
-            "cycle": cycle, "noise": robust_noise(mean), "peak": float(np.abs(mean).max()),
-            "flux": float(model.total_flux.mean()), "components": int(model.size),
-        }
-        self.monitor.message(
-            f"{self.job.name}: cycle {cycle}: noise {1e3 * record['noise']:.3g} mJy/beam, largest "
-            f"residual {1e3 * record['peak']:.3g} mJy/beam, model {record['flux']:.4g} Jy in "
-            f"{model.size} components"
-        )
-        return record
+        return record_cycle(self.job, self.monitor, cycle, mean, model)
 
     # -- WSClean ---------------------------------------------------------------------------------
 
