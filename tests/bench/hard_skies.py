@@ -22,6 +22,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+from checkout import use_own_package
 from known_answer import FINAL, artefacts, companions, fluxes, survival, write_sky
 from programcost import ProgramFailed
 from skies import SKIES, HardSky
@@ -320,6 +321,7 @@ def measured(folder: Path) -> dict[str, dict[str, dict]]:
 
 
 def main() -> None:
+    use_own_package()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--skies", default=",".join(SKIES))

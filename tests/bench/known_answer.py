@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from checkout import ROOT, use_own_package
 from known_phases import phases
 
 CONFIG = """\
@@ -56,7 +57,7 @@ DI_IMAGE = "image_dirin_SSD_m_c_di_m"
 
 def prepare(folder: Path, preset: str, imsize: int, ndir: int) -> tuple[Path, Path]:
     """Simulate and run; (field, run) folders."""
-    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    scripts = ROOT / "scripts"
     field, run = folder / "field", folder / "run"
     if not (field / "big-mslist.txt").exists():
         field.mkdir(parents=True, exist_ok=True)
@@ -245,6 +246,7 @@ def artefacts(run: Path, field: Path) -> dict:
 
 
 def main() -> None:
+    use_own_package()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--config", default="known-answer")

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from checkout import ROOT, use_own_package
 from known_answer import FINAL, Quiet
 
 DI, FAST, SLOW = "DIS2_full_merged", "DDS3_full_smoothed", "DDS3_full_slow_merged"
@@ -41,7 +42,7 @@ def simulate_injected(folder: Path) -> Path:
     sky = folder / "lost_flux" / "injected.skymodel"
     sky.parent.mkdir(exist_ok=True)
     sky.write_text("\n".join([lines[0], ""] + [x for x in lines if x[:1] == "f"]) + "\n")
-    script = Path(__file__).resolve().parents[2] / "scripts/simulate.py"
+    script = ROOT / "scripts/simulate.py"
     settings = (f"sky.model={sky}", "noise.sample_jy=0", "noise.rfi_jy=0", "companions=false")
     command = [sys.executable, script, "--config", "known-answer", "--output", place]
     subprocess.run(command + [w for s in settings for w in ("--set", s)], check=True)
@@ -200,6 +201,7 @@ def lost(first: Run, second: Run) -> dict:
 
 
 def main() -> None:
+    use_own_package()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--blocks", type=int, default=5, help="blocks of the observation (5)")

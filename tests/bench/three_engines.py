@@ -28,10 +28,11 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from checkout import ROOT, use_own_package
 from known_answer import FINAL, artefacts, companions, fluxes, survival
 from known_phases import at, interval_means, station_uvw, true_gains, without_shift
 from programcost import run as run_program
-from three_fields import FIELDS, ROOT, chosen, peaks_over_truth, simulated
+from three_fields import FIELDS, chosen, peaks_over_truth, simulated
 
 ENGINES = {
     "native": (), "wsclean": ("--machine-engine=wsclean",),
@@ -226,6 +227,7 @@ def table(figures: dict[str, dict]) -> str:
 
 
 def main() -> None:
+    use_own_package()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engines", default=",".join(ENGINES))

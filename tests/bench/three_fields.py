@@ -11,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from checkout import ROOT
 from known_answer import write_sky
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests/end_to_end"))
 from native_runs import TINY_FIELD, TINY_RUN, peaks_over_truth  # noqa: E402
 
-__all__ = ["FIELDS", "ROOT", "chosen", "peaks_over_truth", "simulated"]
+__all__ = ["FIELDS", "chosen", "peaks_over_truth", "simulated"]
 
 FIELDS = ("scans", "hour", "tiny")
 FIELD = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ddfpipe.data.model import PixelModel, load_model
 from ddfpipe.engines.base import GainChoice, SolveJob, VisSelection
 from ddfpipe.engines.ddfacet.inputs import predicting_grid
 from ddfpipe.engines.ddfacet.predicting import predict
-from ddfpipe.engines.ddfacet.shm import FOLDER
+from ddfpipe.engines.ddfacet.shm import FOLDER, Leftovers
 from ddfpipe.engines.external.runner import Runner
 from ddfpipe.engines.external.view import PREDICT, open_view
 from ddfpipe.engines.native.visibilities import Scratch
@@ -42,8 +43,10 @@ def field(tmp_path_factory):
                          noise={"sample_jy": 0.02, "flag_random": 0.0})
 
 
-def left_behind() -> set[str]:
-    return {path.name for path in FOLDER.iterdir() if path.name.startswith("ddf.")}
+def left_behind(processes: list[int]) -> list[str]:
+    """What is in shared memory of these processes; others run meanwhile."""
+    return [path.name for path in FOLDER.iterdir()
+            if any(re.search(rf"(?<!\d){pid}(?!\d)", path.name) for pid in processes)]
 
 
 def test_an_image_has_the_products_and_fluxes_of_our_own(engine, field):
@@ -157,10 +160,12 @@ def test_predictions_are_right_on_baselines_beyond_the_pixels(engine, field, tmp
 def test_a_program_that_fails_is_told_and_leaves_nothing(engine, field, monkeypatch):
     """DDFacet with an option that it does not know."""
     simulation, _ = field
-    before, call = left_behind(), engine.call
+    processes, started, call = [], Leftovers.started, engine.call
+    monkeypatch.setattr(Leftovers, "started", lambda left, pid: (
+        processes.append(pid), started(left, pid)))
     monkeypatch.setattr(engine, "call", lambda words, *args, **more: call(
         [*words, "--Image-NoSuchOption=1"], *args, **more))
     with pytest.raises(StageFailed, match="NoSuchOption"):
         engine.image(make_job("img", simulation, NPIX, CELL, robust=0.0), Listener())
-    assert left_behind() <= before
+    assert processes and not left_behind(processes)
     assert not list(engine.native.cache_dir.glob("ddfpipe.scratch*"))
