@@ -26,9 +26,7 @@ import numpy as np
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.cleanoptions import CleanOptions, CleanResult
 from ddfpipe.imaging.convolve import (
-    add_box,
     band_mean_rows,
-    fft_convolve_full,
     fft_convolve_same,
     ordered_map,
     split,
@@ -38,6 +36,7 @@ from ddfpipe.imaging.multiscale import Scale, gather, make_scale, restricted
 from ddfpipe.imaging.noise import robust_noise
 from ddfpipe.imaging.pointcycle import PointCycle
 from ddfpipe.imaging.points import Points
+from ddfpipe.imaging.subtraction import subtract_boxes
 
 __all__ = ["CleanOptions", "CleanResult", "deconvolve"]
 
@@ -95,8 +94,8 @@ def deconvolve(
         if (made := make_scale(size, psf, mask, facet_map, norm, weight, options.patch_half,
                                threads)) is not None
     ]
-    cycle = _Cycle(residual, psf, facet_map, mask, norm, weight, _slopes(band_freq, weight), options,
-                   start_model, start_points, noise, threads, scales)
+    cycle = _Cycle(residual, psf, facet_map, mask, norm, weight, _slopes(band_freq, weight),
+                   options, start_model, start_points, noise, threads, scales)
     return cycle.run(progress)
 
 
@@ -138,8 +137,9 @@ class _Cycle:
         if self.points is not None:
             self.points.finish()
         points = self.points.points if self.points else Points.none(self.weight.size)
-        return CleanResult(self.model, points, self.residual, self.n_components, self.n_rounds, reason,
-                           threshold, first_peak, peak, self.noise, self.sidelobe, self.scale_flux)
+        return CleanResult(
+            self.model, points, self.residual, self.n_components, self.n_rounds, reason,
+            threshold, first_peak, peak, self.noise, self.sidelobe, self.scale_flux)
 
     def _levels(self, peak: float) -> float:
         """The largest of the four levels, for a first peak."""
@@ -331,19 +331,7 @@ class _Cycle:
 
     def correct(self, boxes: list, sign: float) -> None:
         """Take what boxes look like through the PSF out of the residual (put it back)."""
-        n, image = self.psf.shape[-1], self.residual.shape[1:]
-
-        def work(item):
-            facet, y0, x0, box = item
-            rows = _within_reach(y0, box.shape[1], image[0], n)
-            cols = _within_reach(x0, box.shape[2], image[1], n)
-            planes = [fft_convolve_full(plane, self.psf[facet, b, rows, cols])
-                      for b, plane in enumerate(box)]
-            return y0 + rows.start - n // 2, x0 + cols.start - n // 2, planes
-
-        for y, x, planes in ordered_map(work, boxes, self.threads):
-            for target, plane in zip(self.residual, planes):
-                add_box(target, y, x, plane, -sign)
+        subtract_boxes(self.residual, self.psf, boxes, sign, self.threads)
 
     def _limit(self, box: np.ndarray, rows: slice, cols: slice) -> None:
         """Where box would make the model's band mean negative, take away just what is there."""
@@ -358,12 +346,6 @@ class _Cycle:
                 there = there + self.start_model[b, rows, cols][bad]
             # A pixel that was negative from the start is left as it is.
             box[b][bad] = np.where(total[bad] > 0.0, -there, 0.0)
-
-
-def _within_reach(start: int, length: int, image: int, n: int) -> slice:
-    """Part of a PSF of n pixels that sees the image from a box's rows (columns) start, ..."""
-    first = min(max(0, n // 2 - (start + length - 1)), n - 1)
-    return slice(first, max(first + 1, min(n, n // 2 + image - start)))
 
 
 def _slopes(band_freq: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -47,8 +47,8 @@ def ordered_map(work: Callable, items: Iterable, threads: int) -> Iterator:
 
     Unlike ThreadPoolExecutor.map it does not run ahead of the consumer, so memory is bounded.
     """
-    items = iter(items)
-    if threads <= 1:
+    items = list(items)
+    if threads <= 1 or len(items) <= 1:
         yield from map(work, items)
         return
     with ThreadPoolExecutor(threads) as pool:
@@ -96,9 +96,11 @@ def add_box(target: np.ndarray, y0: int, x0: int, box: np.ndarray, sign: float =
         view += np.float32(sign) * box[top:bottom, left:right]
 
 
-def band_mean_rows(residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted band mean of evenly spaced rows, at most about 4 million pixels."""
-    stride = max(1, math.ceil(residual[0].size / 4_000_000))
+def band_mean_rows(
+    residual: np.ndarray, weight: np.ndarray, most: int = 4_000_000
+) -> np.ndarray:
+    """Weighted band mean of evenly spaced rows, at most about `most` pixels."""
+    stride = max(1, math.ceil(residual[0].size / most))
     mean = np.zeros(residual[0, ::stride].shape, np.float32)
     for w, plane in zip(weight, residual):
         mean += np.float32(w) * plane[::stride]

@@ -16,14 +16,17 @@ LEAST_SIGMA = 10.0
 """Fainter sources stay on pixels: the noise hides whether they are points."""
 
 PEAK_LEFT, RING_LEFT, MOST_LEFT = 0.03, 0.02, 0.15
-"""What a point may leave at most, of its flux: at any pixel, in the mean of its outer half, and with
-noise allowed for.  A Gaussian of 0.3 beams leaves 0.03."""
+"""What a point may leave at most, of its flux: at any pixel, in the mean of its outer half, and
+with noise allowed for.  A Gaussian of 0.3 beams leaves 0.03."""
 
 PEAK_SIGMA, RING_SIGMA = 3.5, 1.5
 """The same in units of the noise."""
 
 AGAIN = 0.9
 """What a point may leave in place of pixels, in units of the level that is cleaned to."""
+
+NOISE_PIXELS = 200_000
+"""Pixels that tell the noise before each trial."""
 
 LEAST_CHANGE = 0.05
 """Smaller changes of a point, in units of the noise, are not worth a correction of the residual."""
@@ -167,8 +170,9 @@ class PointCycle:
                              ~alone[good])
 
     def _noise(self) -> float:
-        """Noise of the band mean as it is now."""
-        noise = robust_noise(band_mean_rows(self.cycle.residual, self.cycle.weight))
+        """Noise of the band mean as it is now, within half a per cent."""
+        sample = band_mean_rows(self.cycle.residual, self.cycle.weight, NOISE_PIXELS)
+        noise = robust_noise(sample)
         return noise if np.isfinite(noise) else 0.0
 
     def _allowed(self, y, x) -> np.ndarray:

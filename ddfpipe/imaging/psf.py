@@ -47,8 +47,8 @@ def gaussian_beam(shape: tuple[int, int], cell: float, major: float, minor: floa
     return np.exp(-(ee * east**2 + 2.0 * en * east * north + nn * north**2)).astype(dtype)
 
 
-def _main_lobe(psf: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns and normalised values of the pixels above `level` connected to the peak."""
+def _main_lobe(psf: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns, from the centre, of the pixels above `level` connected to the peak."""
     from scipy.ndimage import label
 
     cy, cx = psf.shape[0] // 2, psf.shape[1] // 2
@@ -66,7 +66,7 @@ def _main_lobe(psf: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, n
         touches = ys.min() == 0 or xs.min() == 0 or ys.max() == part.shape[0] - 1 \
             or xs.max() == part.shape[1] - 1
         if not touches or half >= max(psf.shape) // 2:
-            return ys + box[0].start - cy, xs + box[1].start - cx, part[lobe]
+            return ys + box[0].start - cy, xs + box[1].start - cx
         half *= 2
 
 
@@ -74,18 +74,18 @@ def fit_beam(psf: np.ndarray, cell: float, level: float = 0.4) -> tuple[float, f
     """Least-squares elliptical Gaussian of the PSF's main lobe: FWHM (major, minor) and pa, rad.
 
     psf: (ny, nx), its peak at pixel (ny/2, nx/2), of any normalisation.  cell in rad.  Only pixels
-    above `level` of the peak and connected to it count; a lobe of fewer than six of them (a pixel
-    too coarse) is joined by the eight neighbours of the centre.  The peak is fixed to one, as the
-    restoring beam's is.  0 <= pa < pi.  Raises ImagingError when no Gaussian fits.
+    above `level` of the peak and connected to it count, and the eight neighbours of the centre,
+    which a narrow lobe does not hold.  The peak is fixed to one, as the restoring beam's is.
+    0 <= pa < pi.  Raises ImagingError when no Gaussian fits.
     """
     from scipy.optimize import least_squares
 
     psf = np.asarray(psf, np.float64)
-    y, x, value = _main_lobe(psf, level)
-    if y.size < 6:
-        y, x = (a.ravel() for a in np.mgrid[-1:2, -1:2])
-        cy, cx = psf.shape[0] // 2, psf.shape[1] // 2
-        value = psf[cy + y, cx + x] / psf[cy, cx]
+    y, x = _main_lobe(psf, level)
+    # pixels of a lobe as narrow as these may lie on a line, which says nothing of its width
+    y, x = np.unique(np.append(np.stack([y, x]), np.mgrid[-1:2, -1:2].reshape(2, -1), 1), axis=1)
+    cy, cx = psf.shape[0] // 2, psf.shape[1] // 2
+    value = psf[cy + y, cx + x] / psf[cy, cx]
     east, north = -x.astype(float), y.astype(float)
     # start from the linear fit of the logarithm; the centre itself says nothing about the width
     use = (value > 0.05) & ((x != 0) | (y != 0))
