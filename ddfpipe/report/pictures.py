@@ -16,6 +16,13 @@ LOW_SIGMA, HIGH_SIGMA = 3.0, 15.0
 MAX_DIRECTIONS, MAX_STATIONS, MAX_INTERVALS = 6, 64, 1000
 """Most of each that a picture of gains shows."""
 MAX_TICKS = 7
+DPI = 110
+LEVEL_PIXELS = 200_000
+"""Pixels that tell the median and scatter of an image."""
+IMAGE_COLOURS, PHASE_COLOURS, AMPLITUDE_COLOURS = "inferno", "twilight", "viridis"
+GREYS = 30
+"""Colours of text and lines, where a picture has no more than 256."""
+CYAN = (0, 255, 255)
 
 
 def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
@@ -34,7 +41,7 @@ def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
     figure, axes = _figure(7.6, 6.4)
     half = [step * n * source.grid.cell / DEGREE / 2 for n in plane.shape[::-1]]
     shown = axes.imshow(
-        plane, origin="lower", cmap="inferno", interpolation="nearest",
+        plane, origin="lower", cmap=IMAGE_COLOURS, interpolation="nearest",
         vmin=middle - LOW_SIGMA * sigma, vmax=middle + HIGH_SIGMA * sigma,
         extent=(half[0], -half[0], -half[1], half[1]),
     )
@@ -50,7 +57,7 @@ def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
     axes.set_ylabel("offset to the north (deg)")
     axes.set_title(_title(image.name, source.beam, sigma, source.unit), fontsize=9)
     figure.subplots_adjust(left=0.1, right=0.87, bottom=0.08, top=0.92)
-    _save(figure, png)
+    _save(figure, png, (IMAGE_COLOURS,))
 
 
 def _title(name: str, beam: tuple[float, float, float] | None, sigma: float, unit: str) -> str:
@@ -67,6 +74,8 @@ def block_mean(plane: np.ndarray, longest: int) -> tuple[np.ndarray, int]:
     fill a block at the upper edges is dropped.
     """
     step = max(1, -(-max(plane.shape) // longest))
+    if step == 1:
+        return np.asarray(plane, np.float32), 1
     rows, columns = (n // step for n in plane.shape)
     result = np.full((rows, columns), np.nan, np.float32)
     for row in range(rows):
@@ -80,7 +89,11 @@ def block_mean(plane: np.ndarray, longest: int) -> tuple[np.ndarray, int]:
 
 
 def robust_level(plane: np.ndarray) -> tuple[float, float]:
-    """Median and scaled median absolute deviation of the finite pixels; (0, 1) without any."""
+    """Median and scaled median absolute deviation of the finite pixels; (0, 1) without any.
+
+    Large planes are sampled at evenly spaced rows.
+    """
+    plane = plane[::max(1, plane.size // LEVEL_PIXELS)]
     values = plane[np.isfinite(plane)]
     if values.size == 0:
         return 0.0, 1.0
@@ -131,20 +144,20 @@ def draw_solutions(path: Path, png: Path) -> None:
     reference = int(np.isfinite(plane).sum(axis=(0, 2)).argmax())
     figure, axes = _figure(10, 1.4 + 0.9 * len(chosen[2]), columns=2)
     draw = [
-        (np.angle(plane * np.conj(plane[:, reference, None])), "twilight", (-np.pi, np.pi)),
-        (np.abs(plane), "viridis", (0.0, _top(np.abs(plane)))),
+        (np.angle(plane * np.conj(plane[:, reference, None])), PHASE_COLOURS, (-np.pi, np.pi)),
+        (np.abs(plane), AMPLITUDE_COLOURS, (0.0, _top(np.abs(plane)))),
     ]
     for panel, values in zip(axes[0], draw):
         _draw_gains(figure, panel, *values)
         _mark_gains(panel, table.time_edges[chosen[0]], len(chosen[1]), chosen[2])
-    axes[0, 1].tick_params(labelleft=False)
+    axes[0, 1].tick_params(left=False, labelleft=False)
     axes[0, 0].set_title(f"{path.parent.name}\nphase (rad) relative to "
                          f"{table.ant_names[chosen[1][reference]]}", fontsize=9)
     axes[0, 1].set_title(f"{path.name}, {shape[2]} stations\namplitude", fontsize=9)
     height = figure.get_figheight()
     figure.subplots_adjust(left=0.08, right=0.95, wspace=0.05,
                            top=1 - 0.5 / height, bottom=0.5 / height)
-    _save(figure, png)
+    _save(figure, png, (PHASE_COLOURS, AMPLITUDE_COLOURS))
 
 
 def _draw_gains(figure, panel, values: np.ndarray, colours: str, limits: tuple) -> None:
@@ -210,10 +223,33 @@ def save_figure(figure, png: Path) -> None:
     _save(figure, png)
 
 
-def _save(figure, png: Path) -> None:
+def _save(figure, png: Path, colours: tuple[str, ...] = ()) -> None:
+    """colours: the maps of a picture that has no others, which makes it small and quick to write."""
     from ddfpipe.data.atomic import atomic_path
 
     png.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(png) as temporary:
-        figure.savefig(temporary, dpi=110, format="png",
-                       metadata={"Software": None})
+        if not colours:
+            figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+            return
+        from PIL import Image
+
+        figure.set_dpi(DPI)
+        figure.canvas.draw()
+        drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+        few = drawn.quantize(palette=_palette(colours), dither=Image.Dither.NONE)
+        few.save(temporary, format="png", compress_level=3, dpi=(DPI, DPI))
+
+
+def _palette(colours: tuple[str, ...]):
+    """Image whose palette are colour maps in even parts, greys and the cyan of beams."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    each = (256 - GREYS - 1) // len(colours)
+    maps = [colormaps[name](np.linspace(0, 1, each), bytes=True)[:, :3] for name in colours]
+    greys = np.repeat(np.linspace(0, 255, GREYS).round()[:, None], 3, axis=1)
+    entries = np.concatenate([*maps, greys, [CYAN]]).astype(np.uint8)
+    image = Image.new("P", (1, 1))
+    image.putpalette(entries.ravel().tolist())
+    return image
