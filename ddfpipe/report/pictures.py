@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ IMAGE_COLOURS, PHASE_COLOURS, AMPLITUDE_COLOURS = "inferno", "twilight", "viridi
 GREYS = 30
 """Colours of text and lines, where a picture has no more than 256."""
 CYAN = (0, 255, 255)
+NO_GAIN = "0.725"
 
 
 def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
@@ -38,26 +40,53 @@ def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
     source = read_image(image)
     plane, step = block_mean(source.data[0, -1], MAX_PIXELS)
     middle, sigma = robust_level(plane)
-    figure, axes = _figure(7.6, 6.4)
+    frame = _image_frame()
     half = [step * n * source.grid.cell / DEGREE / 2 for n in plane.shape[::-1]]
-    shown = axes.imshow(
-        plane, origin="lower", cmap=IMAGE_COLOURS, interpolation="nearest",
-        vmin=middle - LOW_SIGMA * sigma, vmax=middle + HIGH_SIGMA * sigma,
-        extent=(half[0], -half[0], -half[1], half[1]),
-    )
-    bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
-    bar.set_label(source.unit)
+    frame.show(plane, half, (middle - LOW_SIGMA * sigma, middle + HIGH_SIGMA * sigma))
+    frame.bar.set_label(source.unit)
     if source.beam is not None:
-        _draw_beam(axes, source.beam, half)
+        frame.marks += _draw_beam(frame.axes, source.beam, half)
     if facets is not None and facets.exists():
-        _draw_facets(axes, facets, source.grid)
-    axes.set_xlim(half[0], -half[0])
-    axes.set_ylim(-half[1], half[1])
-    axes.set_xlabel("offset to the east (deg)")
-    axes.set_ylabel("offset to the north (deg)")
-    axes.set_title(_title(image.name, source.beam, sigma, source.unit), fontsize=9)
-    figure.subplots_adjust(left=0.1, right=0.87, bottom=0.08, top=0.92)
-    _save(figure, png, (IMAGE_COLOURS,))
+        frame.marks += _draw_facets(frame.axes, facets, source.grid)
+    frame.axes.set_title(_title(image.name, source.beam, sigma, source.unit), fontsize=9)
+    _save(frame.figure, png, (IMAGE_COLOURS,))
+
+
+class _ImageFrame:
+    """A figure for one image after another: to make one takes twice as long as to draw it again.
+
+    marks: what is drawn on the image that is shown, taken away before the next.
+    """
+
+    def __init__(self) -> None:
+        self.figure, self.axes = _figure(7.6, 6.4)
+        self.shown = self.axes.imshow(np.zeros((2, 2)), origin="lower", cmap=IMAGE_COLOURS,
+                                      interpolation="nearest")
+        self.bar = self.figure.colorbar(self.shown, ax=self.axes, fraction=0.046, pad=0.02)
+        self.axes.set_xlabel("offset to the east (deg)")
+        self.axes.set_ylabel("offset to the north (deg)")
+        self.figure.subplots_adjust(left=0.1, right=0.87, bottom=0.08, top=0.92)
+        self.marks: list = []
+
+    def show(self, plane: np.ndarray, half: list[float], limits: tuple[float, float]) -> None:
+        """plane: (y, x); half: half its width and height in degrees; limits of the colours."""
+        _clear(self.marks)
+        self.shown.set_data(plane)
+        self.shown.set_extent((half[0], -half[0], -half[1], half[1]))
+        self.shown.set_clim(*limits)
+        self.axes.set_xlim(half[0], -half[0])
+        self.axes.set_ylim(-half[1], half[1])
+
+
+@lru_cache(maxsize=1)
+def _image_frame() -> _ImageFrame:
+    return _ImageFrame()
+
+
+def _clear(marks: list) -> None:
+    for mark in marks:
+        mark.remove()
+    marks.clear()
 
 
 def _title(name: str, beam: tuple[float, float, float] | None, sigma: float, unit: str) -> str:
@@ -104,24 +133,26 @@ def robust_level(plane: np.ndarray) -> tuple[float, float]:
     return middle, sigma
 
 
-def _draw_beam(axes, beam: tuple[float, float, float], half: list[float]) -> None:
+def _draw_beam(axes, beam: tuple[float, float, float], half: list[float]) -> list:
     from matplotlib.patches import Ellipse
 
     major, minor, angle = (value / DEGREE for value in beam)
     place = (half[0] * 0.9, -half[1] * 0.9)
     # East is left, so an angle from north through east is counter-clockwise on the picture;
     # the axis of x runs backwards, which turns the sense of the patch's angle.
-    axes.add_patch(Ellipse(place, minor, major, angle=-angle, fill=False, edgecolor="cyan"))
-    axes.plot(*place, marker="+", color="cyan", markersize=4)
+    patch = Ellipse(place, minor, major, angle=-angle, fill=False, edgecolor="cyan")
+    return [axes.add_patch(patch), *axes.plot(*place, marker="+", color="cyan", markersize=4)]
 
 
-def _draw_facets(axes, facets: Path, grid) -> None:
+def _draw_facets(axes, facets: Path, grid) -> list:
     from ddfpipe.data.regions import read_tessel
 
+    lines = []
     for outline in read_tessel(facets):
         polygon = np.vstack([outline.polygon, outline.polygon[:1]])
         east, north = grid.lm_of(polygon[:, 0], polygon[:, 1])
-        axes.plot(east / DEGREE, north / DEGREE, color="white", linewidth=0.5, alpha=0.6)
+        lines += axes.plot(east / DEGREE, north / DEGREE, color="white", linewidth=0.5, alpha=0.6)
+    return lines
 
 
 def draw_solutions(path: Path, png: Path) -> None:
@@ -142,47 +173,72 @@ def draw_solutions(path: Path, png: Path) -> None:
     take = np.ix_(chosen[0], [shape[1] // 2], chosen[1], chosen[2], [0])
     plane = np.where(table.flag[take], np.nan, table.gains[take])[:, 0, :, :, 0]
     reference = int(np.isfinite(plane).sum(axis=(0, 2)).argmax())
-    figure, axes = _figure(10, 1.4 + 0.9 * len(chosen[2]), columns=2)
-    draw = [
-        (np.angle(plane * np.conj(plane[:, reference, None])), PHASE_COLOURS, (-np.pi, np.pi)),
-        (np.abs(plane), AMPLITUDE_COLOURS, (0.0, _top(np.abs(plane)))),
-    ]
-    for panel, values in zip(axes[0], draw):
-        _draw_gains(figure, panel, *values)
-        _mark_gains(panel, table.time_edges[chosen[0]], len(chosen[1]), chosen[2])
-    axes[0, 1].tick_params(left=False, labelleft=False)
-    axes[0, 0].set_title(f"{path.parent.name}\nphase (rad) relative to "
-                         f"{table.ant_names[chosen[1][reference]]}", fontsize=9)
-    axes[0, 1].set_title(f"{path.name}, {shape[2]} stations\namplitude", fontsize=9)
-    height = figure.get_figheight()
-    figure.subplots_adjust(left=0.08, right=0.95, wspace=0.05,
-                           top=1 - 0.5 / height, bottom=0.5 / height)
-    _save(figure, png, (PHASE_COLOURS, AMPLITUDE_COLOURS))
+    frame = _gain_frame(len(chosen[2]))
+    turned = np.angle(plane * np.conj(plane[:, reference, None]))
+    frame.show((turned, np.abs(plane)), ((-np.pi, np.pi), (0.0, _top(np.abs(plane)))),
+               table.time_edges[chosen[0]], chosen[2])
+    left, right = frame.panels
+    left.set_title(f"{path.parent.name}\nphase (rad) relative to "
+                   f"{table.ant_names[chosen[1][reference]]}", fontsize=9)
+    right.set_title(f"{path.name}, {shape[2]} stations\namplitude", fontsize=9)
+    _save(frame.figure, png, (PHASE_COLOURS, AMPLITUDE_COLOURS))
 
 
-def _draw_gains(figure, panel, values: np.ndarray, colours: str, limits: tuple) -> None:
-    """values: (interval, station, direction)."""
-    from matplotlib import colormaps
+class _GainFrame:
+    """A figure for one gain table after another, of so many directions."""
 
-    rows = values.transpose(2, 1, 0).reshape(-1, len(values))
-    shown = panel.imshow(rows, aspect="auto", interpolation="nearest", vmin=limits[0],
-                         vmax=limits[1], cmap=colormaps[colours].with_extremes(bad="0.75"))
-    figure.colorbar(shown, ax=panel, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
+    def __init__(self, directions: int) -> None:
+        from matplotlib import colormaps
+
+        height = 1.4 + 0.9 * directions
+        self.figure, ((*self.panels,),) = _figure(10, height, columns=2)
+        self.shown = [
+            panel.imshow(np.zeros((2, 2)), aspect="auto", interpolation="nearest",
+                         cmap=colormaps[colours].with_extremes(bad=NO_GAIN))
+            for panel, colours in zip(self.panels, (PHASE_COLOURS, AMPLITUDE_COLOURS))]
+        for panel, shown in zip(self.panels, self.shown):
+            bar = self.figure.colorbar(shown, ax=panel, fraction=0.046, pad=0.02)
+            bar.ax.tick_params(labelsize=7)
+            panel.set_xlabel("hours from the start", fontsize=8)
+        self.figure.subplots_adjust(left=0.08, right=0.95, wspace=0.05, top=1 - 0.5 / height,
+                                    bottom=0.5 / height)
+        self.marks: list = []
+
+    def show(self, values, limits, time_edges: np.ndarray, directions: list[int]) -> None:
+        """values: two arrays (interval, station, direction); limits of their colours.
+
+        time_edges: (interval, 2) s; directions: their numbers.
+        """
+        _clear(self.marks)
+        for panel, shown, found, ends in zip(self.panels, self.shown, values, limits):
+            rows = found.transpose(2, 1, 0).reshape(-1, len(found))
+            shown.set_data(rows)
+            shown.set_extent((-0.5, rows.shape[1] - 0.5, rows.shape[0] - 0.5, -0.5))
+            shown.set_clim(*ends)
+            self.marks += _mark_gains(panel, time_edges, found.shape[1], directions)
+        self.panels[1].tick_params(left=False, labelleft=False)
 
 
-def _mark_gains(panel, time_edges: np.ndarray, stations: int, directions: list[int]) -> None:
+@lru_cache(maxsize=2)
+def _gain_frame(directions: int) -> _GainFrame:
+    return _GainFrame(directions)
+
+
+def _mark_gains(panel, time_edges: np.ndarray, stations: int, directions: list[int]) -> list:
     """Directions beside the rows, hours from the start below the columns, lines between both."""
     middle = time_edges.mean(axis=1)
     steps = np.diff(middle)
     gaps = np.flatnonzero(steps > 1.5 * np.median(steps)) if len(steps) else steps
-    panel.vlines(gaps + 0.5, -0.5, stations * len(directions) - 0.5, color="white", linewidth=0.4)
-    panel.hlines(stations * np.arange(1, len(directions)) - 0.5, -0.5, len(middle) - 0.5,
-                 color="white", linewidth=1.0)
     panel.set_yticks(stations * (np.arange(len(directions)) + 0.5) - 0.5,
                      [f"direction {d}" for d in directions], fontsize=7)
     at = list(_spread(len(middle), MAX_TICKS))
     panel.set_xticks(at, [f"{(middle[i] - time_edges[0, 0]) / 3600:.2f}" for i in at], fontsize=7)
-    panel.set_xlabel("hours from the start", fontsize=8)
+    return [
+        panel.vlines(gaps + 0.5, -0.5, stations * len(directions) - 0.5, color="white",
+                     linewidth=0.4),
+        panel.hlines(stations * np.arange(1, len(directions)) - 0.5, -0.5, len(middle) - 0.5,
+                     color="white", linewidth=1.0),
+    ]
 
 
 def _top(amplitude: np.ndarray) -> float:
@@ -224,7 +280,7 @@ def save_figure(figure, png: Path) -> None:
 
 
 def _save(figure, png: Path, colours: tuple[str, ...] = ()) -> None:
-    """colours: the maps of a picture that has no others, which makes it small and quick to write."""
+    """colours: maps of a picture that has no others, which makes it small and quick to write."""
     from ddfpipe.data.atomic import atomic_path
 
     png.parent.mkdir(parents=True, exist_ok=True)

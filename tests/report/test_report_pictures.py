@@ -9,7 +9,9 @@ from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.images import SkyGrid, write_image
 from ddfpipe.data.regions import FacetOutline, write_tessel
 from ddfpipe.data.solutions import save_table
-from ddfpipe.report.pictures import block_mean, draw_image, draw_solutions, robust_level
+from ddfpipe.report.pictures import (
+    NO_GAIN, block_mean, draw_image, draw_solutions, robust_level,
+)
 from ddfpipe.units import ARCSEC
 
 GRID = SkyGrid(1.0, 0.9, 200, 200, 3 * ARCSEC)
@@ -76,7 +78,7 @@ def test_gains_of_every_direction_station_and_interval_are_drawn(tmp_path):
     save_table(table, tmp_path / "killMS.DDS0.sols.npz")
     draw_solutions(tmp_path / "killMS.DDS0.sols.npz", tmp_path / "out.png")
     picture = imread(tmp_path / "out.png")[..., :3]
-    colours = colormaps["twilight"].with_extremes(bad="0.75")
+    colours = colormaps["twilight"].with_extremes(bad=NO_GAIN)
     panel = picture[:, : int(0.46 * picture.shape[1])]  # phases, without their colour bar
 
     def places(colour) -> np.ndarray:
@@ -109,3 +111,21 @@ def test_of_many_gains_some_are_drawn(tmp_path):
     draw_solutions(tmp_path / "killMS.DDS0.sols.npz", tmp_path / "out.png")
     picture = imread(tmp_path / "out.png")
     assert 500 < picture.shape[0] < 900 and picture[..., :3].std() > 0.05
+
+
+def test_nothing_of_one_picture_is_left_in_the_next(tmp_path):
+    """Figures are used again: an image drawn after others is that drawn first."""
+    image = noisy_image(tmp_path / "a.app.restored.fits")
+    other = write_image(tmp_path / "b.fits", np.ones((300, 260), np.float32),
+                        SkyGrid(1.0, 0.9, 300, 260, 5 * ARCSEC), freq=150e6, unit="K")
+    y, x = np.array([20, 20, 180, 180.0]), np.array([20, 180, 180, 20.0])
+    facets = write_tessel(tmp_path / "a.tessel.reg", [
+        FacetOutline("S0", (GRID.ra, GRID.dec),
+                     np.stack(GRID.radec(*GRID.lm(y, x)), axis=1))])
+    draw_image(image, tmp_path / "first.png")
+    draw_image(image, tmp_path / "facets.png", facets)
+    draw_image(other, tmp_path / "other.png")
+    draw_image(image, tmp_path / "last.png")
+    first, last = (imread(tmp_path / f"{name}.png") for name in ("first", "last"))
+    assert not np.array_equal(first, imread(tmp_path / "facets.png"))
+    assert np.array_equal(first, last)
