@@ -2,7 +2,7 @@
 """One small simulated field through the whole recipe with every engine that is here; a table.
 
     python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet,killms]
-                                        [--field scans|hour|tiny] [WORD...]
+                                        [--field scans|hour|long|tiny] [WORD...]
 
 simulates FOLDER/field (kept if it is there), runs `pipeline.py` unattended in FOLDER/<engine>
 (finished stages are kept), images the noise alone and the error-free field with each run's own

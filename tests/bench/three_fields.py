@@ -1,7 +1,8 @@
 """The simulated fields of `three_engines.py`, and how the pipeline is told to work on them.
 
 "scans" is seen in short scans over six hours, "hour" is smaller and seen for one hour without gaps,
-"tiny" is that of the tests in `tests/end_to_end`, which takes DDFacet ten minutes of CPU.
+"long" has seven times the data of "scans" and images that see all baselines, "tiny" is that of the
+tests in `tests/end_to_end`, which takes DDFacet ten minutes of CPU.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from native_runs import TINY_FIELD, TINY_RUN, peaks_over_truth  # noqa: E402
 
 __all__ = ["FIELDS", "chosen", "peaks_over_truth", "simulated"]
 
-FIELDS = ("scans", "hour", "tiny")
+FIELDS = ("scans", "hour", "long", "tiny")
 FIELD = """\
 seed = 20261121
 beam = "none"
@@ -68,6 +69,18 @@ HOUR = {
 HOUR_CONFIG = {"imsize": 520, "ndir": 4, "dt_very_slow": 12.0}
 """What its configuration has otherwise."""
 
+LONG = {
+    "slots": 8, "channels": 4, "core_fields": 20, "remote_stations": 14, "n_sources": 24,
+    "radius_deg": 0.3, "n_bright": 7, "separation_deg": 0.15, "diffractive_km": 10.0,
+}
+"""What the field "long" has otherwise: 34 stations, 64 times of 6 sets with 4 channels."""
+
+LONG_CONFIG = {
+    "imsize": 1620, "cellsize": 1.5, "uvmax": 1000, "psf_arcsec": 6, "final_psf_arcsec": 6,
+    "ndir": 7,
+}
+"""What its configuration has otherwise: images of all baselines."""
+
 CONFIG = """\
 [data]
 mslist = {field}/mslist.txt
@@ -114,8 +127,8 @@ def chosen(name: str) -> tuple[str, str]:
                                             "full_mslist": "{field}/big-mslist.txt"}
         return spec, "".join(f"[{part}]\n" + "".join(f"{k} = {v}\n" for k, v in options.items())
                              for part, options in parts.items())
-    hour = name == "hour"
-    return changed(FIELD, HOUR if hour else {}), changed(CONFIG, HOUR_CONFIG if hour else {})
+    spec, config = {"hour": (HOUR, HOUR_CONFIG), "long": (LONG, LONG_CONFIG)}.get(name, ({}, {}))
+    return changed(FIELD, spec), changed(CONFIG, config)
 
 
 def simulated(folder: Path, spec: str, faint: bool) -> Path:
