@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """usage: compare_with_truth.py TRUTH IMAGE...
 
-Compare restored images (intrinsic flux: *.int.restored.fits) with the sky that was simulated (TRUTH:
-truth.skymodel), point source by point source, brightest first.
+Compare restored images (intrinsic flux: *.int.restored.fits) with the sky that was simulated
+(TRUTH: truth.skymodel), point source by point source, brightest first.
 """
 
 from __future__ import annotations

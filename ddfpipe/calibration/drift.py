@@ -3,11 +3,11 @@
 Each solution is a true value plus noise of a known standard deviation.  True values of neighbouring
 times and measurement sets belong together, but how closely is for the data to say.  The spectrum of
 each time is written in orthonormal polynomials of frequency; each coefficient is a constant plus
-an Ornstein-Uhlenbeck process (standard deviation s, correlation time τ) over time.  τ and s are those
-of greatest restricted likelihood (REML), s of a station drawn towards that of all; the values are then
-the means given all times (Kalman filter and Rauch-Tung-Striebel smoother; Gelb 1974, Applied
-Optimal Estimation).  A coefficient that shows nothing but noise becomes its mean over time; one that
-changes from solution to solution stays as it is.
+an Ornstein-Uhlenbeck process (standard deviation s, correlation time τ) over time.  τ and s are
+those of greatest restricted likelihood (REML), s of a station drawn towards that of all; the values
+are then the means given all times (Kalman filter and Rauch-Tung-Striebel smoother; Gelb 1974,
+Applied Optimal Estimation).  A coefficient that shows nothing but noise becomes its mean over time;
+one that changes from solution to solution stays as it is.
 
 Every gain that is free to move takes some flux of sources that no model holds.  Fewer freedoms take
 less.
@@ -31,7 +31,8 @@ STATION_FREEDOM = 1.0
 """Standard deviation of the logarithm of a station's s² about that of all."""
 
 PASSES = 2
-"""Times that a series is smoothed: what is missing and what lies far out follow the smooth values."""
+"""Times that a series is smoothed: what is missing and what lies far out follow the
+smooth values."""
 
 OUTLIER = 4.0
 """Departures from the smooth values beyond this many standard deviations are cut back to it."""
@@ -161,7 +162,8 @@ def smooth_series(value: np.ndarray, weight: np.ndarray, times: np.ndarray, freq
     noise = np.where(count > 0, variance.sum(axis=1) * n_chan / np.maximum(count, 1) ** 2, np.inf)
     smooth = _first_guess(value, weight)
     sigma = np.sqrt(variance + np.where(count > 0, noise / n_chan, 0)[:, None])
-    usual = 1.4826 * np.ma.median(np.ma.array(np.abs(value - smooth), mask=~known), axis=0).filled(0)
+    apart = np.ma.array(np.abs(value - smooth), mask=~known)
+    usual = 1.4826 * np.ma.median(apart, axis=0).filled(0)
     for step in range(PASSES):
         # Before anything is smooth, what is far out is so by the series' own measure.
         limit = OUTLIER * (sigma + usual if step == 0 else sigma)
@@ -188,9 +190,9 @@ def smooth_gains(gains: np.ndarray, weight: np.ndarray, times: np.ndarray,
 
     gains: (n_time, n_chan, n_ant, n_dir, n_corr) complex128.  weight: inverse variances of real and
     of imaginary part, same shape, zero where flagged.  The phase of the mean over time of each
-    station, direction and channel is taken out first, so that it may turn over the band as it likes;
-    what is left is smoothed along and at right angles to it, which are amplitude and phase as long
-    as they are small.  Diagonal and other elements have statistics of their own.
+    station, direction and channel is taken out first, so that it may turn over the band as it
+    likes; what is left is smoothed along and at right angles to it, which are amplitude and phase
+    as long as they are small.  Diagonal and other elements have statistics of their own.
     """
     n_time, n_chan, n_ant, n_dir, n_corr = gains.shape
     turn = _mean_phase(gains, weight)
@@ -210,8 +212,8 @@ def smooth_gains(gains: np.ndarray, weight: np.ndarray, times: np.ndarray,
 
 
 def _mean_phase(gains: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Unit phasors of the mean over time of the trace (or the only hand) of each channel, station and
-    direction, (1, n_chan, n_ant, n_dir, 1); 1 where phases turn so much that there is none."""
+    """Unit phasors of the mean over time of the trace (or the only hand) of each channel, station
+    and direction, (1, n_chan, n_ant, n_dir, 1); 1 where phases turn so much that there is none."""
     hands = [0, -1] if gains.shape[-1] > 1 else [0]
     trace = (gains * (weight > 0))[..., hands].sum(axis=-1, keepdims=True)
     mean, size = trace.sum(axis=0, keepdims=True), np.abs(trace).sum(axis=0, keepdims=True)

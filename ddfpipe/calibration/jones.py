@@ -290,7 +290,8 @@ class JonesSolver:
             jones[~flag] = self._fix_gauge(block, jones, flag)[~flag]
             self._jones[block] = np.where(flag[:, None], jones, jones * scale[:, None])
         row["gains"][block], row["flag"][block] = jones, flag
-        row["error"][block] = np.where(flag[:, None], np.inf, np.sqrt(variance / 2) / scale[:, None])
+        error = np.sqrt(variance / 2) / scale[:, None]
+        row["error"][block] = np.where(flag[:, None], np.inf, error)
         row["chi2"][block], row["count"][block] = chi2, count
         row["sweeps"][block] = sweeps
 

@@ -61,9 +61,11 @@ class SolverOptions:
     hyper: Hyperparameters | None = None
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (("mode", self.mode, ("Scalar", "Diag")),
-                                     ("solver", self.solver, ("KAFCA", "CohJones")),
-                                     ("amplitude_mean", self.amplitude_mean, ("one", "flat", "free"))):
+        for name, value, allowed in (
+            ("mode", self.mode, ("Scalar", "Diag")),
+            ("solver", self.solver, ("KAFCA", "CohJones")),
+            ("amplitude_mean", self.amplitude_mean, ("one", "flat", "free")),
+        ):
             if value not in allowed:
                 raise SolveError(f"solver option {name} is {value!r}; use one of "
                                  f"{', '.join(allowed)}")

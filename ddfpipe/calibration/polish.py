@@ -257,7 +257,8 @@ def _posterior(a_re, a_im, c, use, lookup, temper, g, prior, precision):
 
 @njit(cache=True, nogil=True)
 def _diagonal(factors, out):
-    """Diagonals of the matrices with these factors: out (2, n_ant, n_dir), amplitudes and phases."""
+    """Diagonals of the matrices with these factors: out (2, n_ant, n_dir), amplitudes
+    and phases."""
     _, n_ant, n_dir = out.shape
     for p in range(n_ant):
         for i in range(2 * n_dir):

@@ -9,8 +9,8 @@ all look like process noise.
 
 The temper is measured first: held-out data hardly notice absorbed flux, since baselines of a dense
 core see nearly the same of what the model lacks.  It is at least the ratio of the variance of the
-baselines' pulls on the gains to that which noise explains (`statistics.gradient_excess`), and larger
-as long as held-out data are predicted no worse: what the noise hides can still be absorbed.
+baselines' pulls on the gains to that which noise explains (`statistics.gradient_excess`), and
+larger as long as held-out data are predicted no worse: what the noise hides can still be absorbed.
 """
 
 from __future__ import annotations

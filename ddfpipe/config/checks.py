@@ -198,8 +198,8 @@ def _low_resolution(cfg: Config) -> Iterator[Finding]:
     image, control = cfg.image, cfg.control
     if control.polcubes and image.uvmin >= VERY_LOW_UV_KM:
         yield ("control.polcubes", "image.uvmin"), (
-            f"cubes at very low resolution use baselines up to {VERY_LOW_UV_KM:g} km: lower [image] "
-            f"uvmin ({image.uvmin:g} km)"
+            f"cubes at very low resolution use baselines up to {VERY_LOW_UV_KM:g} km: lower "
+            f"[image] uvmin ({image.uvmin:g} km)"
         )
     if image.low_psf_arcsec is not None:
         return

@@ -36,8 +36,8 @@ class Machine:
         "str", "auto", "Path of WSClean for the engine wsclean; auto looks in PATH.", ours=True
     )
     dp3: str = option(
-        "str", "auto", "Path of DP3 (or its virtual environment) for the engine wsclean; auto looks "
-        "in PATH and where misc/install_lofar.sh puts it.", ours=True,
+        "str", "auto", "Path of DP3 (or its virtual environment) for the engine wsclean; auto "
+        "looks in PATH and where misc/install_lofar.sh puts it.", ours=True,
     )
     ddfacet: str = option(
         "str", "auto", "Path of DDF.py (or its virtual environment) for the engine ddfacet; auto "

@@ -191,10 +191,10 @@ def write_h5parm(table: GainTable, path: str | Path) -> None:
     """Write a table as an h5parm with phase000 and amplitude000, whole or not at all.
 
     Readable by LoSoTo, DP3 and WSClean; directions have the names that they were read with, else
-    [dir00], [dir01], ...  Weights are 0 where flagged (the values there are NaN, as
-    DP3 expects) and 1 elsewhere.  Beside the standard tables, datasets `ddfpipe_...` keep the
-    interval edges and the errors, attributes the meta values; a group of our own would stop WSClean,
-    which takes every group for a solution table.  The bytes depend on the table alone.
+    [dir00], [dir01], ...  Weights are 0 where flagged (the values there are NaN, as DP3 expects)
+    and 1 elsewhere.  Beside the standard tables, datasets `ddfpipe_...` keep the interval edges and
+    the errors, attributes the meta values; a group of our own would stop WSClean, which takes every
+    group for a solution table.  The bytes depend on the table alone.
     """
     with atomic_path(path) as temporary, \
             h5py.File(temporary, "w", libver="earliest", track_order=False) as file:

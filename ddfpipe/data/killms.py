@@ -174,7 +174,8 @@ def stretched(edges: np.ndarray) -> np.ndarray:
 
 
 def beam_times(path: str | Path) -> np.ndarray:
-    """BeamTimes (n,) of a killMS file, s: where the beam of its solve was sampled; empty if none."""
+    """BeamTimes (n,) of a killMS file, s: where the beam of its solve was sampled; empty
+    if none."""
     return np.asarray(read_npz(path).get("BeamTimes", np.zeros(0)), np.float64)
 
 

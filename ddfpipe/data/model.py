@@ -202,7 +202,8 @@ class PixelModel:
         return replace(self, freq=freq, flux=self.at(freq))
 
     def on_grid(self, grid: SkyGrid) -> PixelModel:
-        """The model on another grid: pixels move to the nearest pixel there, points keep their place.
+        """The model on another grid: pixels move to the nearest pixel there, points keep their
+        place.
 
         Pixels move by at most half a pixel; flux is kept; what falls outside is left out.
         """

@@ -100,7 +100,8 @@ def regular_axis(parts: list[np.ndarray], step: float) -> Axis:
     values = np.concatenate(parts)
     first = float(values.min())
     axis = Axis(first, step, 1 + int(np.rint((values.max() - first) / step)))
-    return Axis(first, step, axis.size, float(np.abs(values - axis.centres[axis.cells(values)]).max()))
+    apart = np.abs(values - axis.centres[axis.cells(values)])
+    return Axis(first, step, axis.size, float(apart.max()))
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class Judge:
         return ""
 
     def _find_replaced(self, recipe: Recipe) -> None:
-        """Note which products are missing because a later stage, done and whole, stands for them."""
+        """Note which products are missing because a later stage, done and whole, stands
+        for them."""
         self._replaced = {}
         for stage in recipe.stages:
             record = self.state.read(stage.name) if stage.replaces else None

@@ -158,8 +158,8 @@ def disk_of_copies(config: Any, infos: dict[Path, Any]) -> int:
 def disk_of_caches(config: Any, images: list[ImageJob]) -> int:
     """Bytes below the cache directory for what DDFacet keeps of an image between its cycles.
 
-    PSFs, the dirty image and the last residual, each with its norms: 30 MB of an image of 525 pixels
-    and two bands, where 18 are held in shared memory.
+    PSFs, the dirty image and the last residual, each with its norms: 30 MB of an image of 525
+    pixels and two bands, where 18 are held in shared memory.
     """
     theirs = [job for job in images if job.major_cycles and engine_of(config, job) == DDFACET]
     if not theirs:

@@ -30,8 +30,8 @@ def full_image(s: Settings, name: str, data: Data, use_weights: bool | None = No
                **given: Any) -> ImageJob:
     """A full-bandwidth image at full resolution; `use_weights` replaces the setting."""
     return _image(
-        s, name, data, s.image.apply_weights[2] if use_weights is None else use_weights, npix=s.image.imsize,
-        cell_arcsec=s.image.cellsize, robust=s.image.final_robust,
+        s, name, data, s.image.apply_weights[2] if use_weights is None else use_weights,
+        npix=s.image.imsize, cell_arcsec=s.image.cellsize, robust=s.image.final_robust,
         restoring_beam=restoring_beam(s), uv_km=(s.image.uvmin, s.image.uvmax),
         peak_factor=0.001, auto_mask_sigma=s.masking.thresholds[2], smooth_beam=True,
         allow_negative=True, **given,

@@ -226,8 +226,8 @@ def write_products(
 
     draw : function of a FITS file to its picture, or None; check : may raise to stop
 
-    Returns the files made, the archive last, and figures: targets, off positions, cell_noise_mJy (median
-    over the cells of Stokes I towards the targets, or the off positions if there is none).
+    Returns the files made, the archive last, and figures: targets, off positions, cell_noise_mJy
+    (median over the cells of Stokes I towards the targets, or the off positions if there is none).
     """
     targets = [k for k, p in enumerate(positions) if p.kind != "off"]
     off = [k for k, p in enumerate(positions) if p.kind == "off"]

@@ -7,11 +7,11 @@
 
 simulates FOLDER/<sky> (kept if it is there): Dutch stations, no errors but noise.  Dirty image,
 PSFs and a mask are made once.  Ours and Radler get just those, and between major cycles the
-residual of their models by our own operators; DDFacet, which cannot be given images, makes them of the same
-measurement sets with the same weights, facets and mask, and what its deconvolution machine spends
-is counted inside of it (Init, Update and Deconvolve, all processes).  All stop at 3 times the noise.
-Then every model is judged alike: by the residual that it leaves through our operators, and by the
-fluxes in the sources' apertures against those of the simulation.
+residual of their models by our own operators; DDFacet, which cannot be given images, makes them of
+the same measurement sets with the same weights, facets and mask, and what its deconvolution machine
+spends is counted inside of it (Init, Update and Deconvolve, all processes).  All stop at 3 times
+the noise.  Then every model is judged alike: by the residual that it leaves through our operators,
+and by the fluxes in the sources' apertures against those of the simulation.
 
 `pip install radler` and, elsewhere, `pip install ddfacet==1.0.0.0` provide the others; what is not
 there is left out, with a line that says so.

@@ -5,9 +5,10 @@
 
 FOLDER is one where known_answer.py has run.  The injected sources of its field are simulated alone,
 behind the same ionosphere and stations, and taken out of copies of a few blocks of the data.  The
-chain of solves of the full list runs on both, with the same noise and the same model; the difference
-of the residuals along the visibilities of the injected sources is what is left of them.  Tables of one
-run put into the other say which solve takes what.  Figures go to FOLDER/lost_flux.json.
+chain of solves of the full list runs on both, with the same noise and the same model; the
+difference of the residuals along the visibilities of the injected sources is what is left of them.
+Tables of one run put into the other say which solve takes what.  Figures go to
+FOLDER/lost_flux.json.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from checkout import ROOT, use_own_package
 from known_answer import FINAL, Quiet
 
 DI, FAST, SLOW = "DIS2_full_merged", "DDS3_full_smoothed", "DDS3_full_slow_merged"
-CHAIN = ("DDS2_full", "DDS2_full_smoothed", "DIS2_full", DI, "DDS3_full", FAST, "DDS3_full_slow", SLOW)
+CHAIN = ("DDS2_full", "DDS2_full_smoothed", "DIS2_full", DI, "DDS3_full", FAST, "DDS3_full_slow",
+         SLOW)
 SLOTS = 6
 """Times a block of the known-answer field."""
-READ = ("image_ampphase1_di_masked.model", "image_full_ampphase_di_m_masked.model", "ClusterCat.npy",
-        "image_dirin_SSD_m.")
+READ = ("image_ampphase1_di_masked.model", "image_full_ampphase_di_m_masked.model",
+        "ClusterCat.npy", "image_dirin_SSD_m.")
 """What the solves read of the finished run: parts of the names."""
 
 
@@ -50,7 +52,8 @@ def simulate_injected(folder: Path) -> Path:
 
 
 def cut(folder: Path, injected: Path, blocks: int) -> None:
-    """Copies of some blocks: `with` and `less` the injected sources, which are NOISE_DATA of `with`."""
+    """Copies of some blocks: `with` and `less` the injected sources, which are NOISE_DATA of
+    `with`."""
     from casacore.tables import table
 
     from ddfpipe.data.ms import read_list

@@ -34,7 +34,8 @@ class Cost:
 
     @property
     def memory(self) -> float:
-        """Most bytes at once, without pages of files, which the system drops where it needs them."""
+        """Most bytes at once, without pages of files, which the system drops where it
+        needs them."""
         return max((some for _, some, _ in self.samples), default=0.0)
 
     def mapped(self, spans=None) -> float:

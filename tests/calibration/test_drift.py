@@ -41,7 +41,8 @@ def test_a_constant_with_noise_becomes_its_mean():
     rng = np.random.default_rng(5)
     value = 0.3 + 0.1 * rng.standard_normal((40, len(TIMES)))
     got = smooth_component(value, np.full(value.shape, 0.01), TIMES, np.arange(40) // 4)
-    np.testing.assert_allclose(got, value.mean(axis=1, keepdims=True) + np.zeros_like(got), atol=0.02)
+    mean = value.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(got, mean + np.zeros_like(got), atol=0.02)
 
 
 def test_stations_that_change_more_are_smoothed_less():

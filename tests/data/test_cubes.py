@@ -51,7 +51,8 @@ def test_uneven_planes_have_their_frequencies_beside_the_axis(tmp_path):
     header = fits.getheader(path)
     assert header["NAXIS"] == 3 and header["STOKES"] == "V"
     wcs = WCS(header)
-    assert [wcs.all_pix2world([[0, 0, z]], 0)[0][2] for z in (0, 2)] == pytest.approx([120e6, 125e6])
+    ends = [wcs.all_pix2world([[0, 0, z]], 0)[0][2] for z in (0, 2)]
+    assert ends == pytest.approx([120e6, 125e6])
     assert [header[f"FREQ000{k}"] for k in range(3)] == list(FREQ)
 
 

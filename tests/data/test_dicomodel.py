@@ -61,8 +61,8 @@ def test_steep_spectra_get_bands_enough(tmp_path):
 
 
 def test_old_kinds(tmp_path):
-    path = put(tmp_path, dico("GA", {(3, 4): {"Vals": [np.array([1.0, -0.7]), np.array([2.0, 0.0])]}},
-                              SolveParam=["S", "Alpha"]))
+    values = [np.array([1.0, -0.7]), np.array([2.0, 0.0])]
+    path = put(tmp_path, dico("GA", {(3, 4): {"Vals": values}}, SolveParam=["S", "Alpha"]))
     np.testing.assert_allclose(read_dicomodel(path, grid=GRID, freq=FREQ).flux[:, 0],
                                (FREQ / 1.44e8) ** -0.7 + 2, rtol=1e-6)
     path = put(tmp_path, dico("Hogbom", {(3, 4): {"SolsArray_I": np.array([1.0, 0.5, -0.2])},

@@ -67,8 +67,8 @@ def test_what_we_write_is_ddfacets_again(image, tmp_path):
     assert write_dicomodel(tmp_path / "a.DicoModel", model, like=source) == 0
     first, second = read_dico(source), read_dico(tmp_path / "a.DicoModel")
     assert second.parset == first.parset and second.cell == pytest.approx(image.grid.cell)
-    np.testing.assert_allclose(second.flux(image.freq).sum(axis=1), first.flux(image.freq).sum(axis=1),
-                               rtol=1e-5)
+    np.testing.assert_allclose(second.flux(image.freq).sum(axis=1),
+                               first.flux(image.freq).sum(axis=1), rtol=1e-5)
 
 
 def test_wscleans_lists():
@@ -115,7 +115,8 @@ def test_killmss_own_solutions(tmp_path):
 
 
 def test_what_killms_merged_and_smoothed_of_our_tables():
-    """MergeSols has channels of the gap between two sets, all masked; SmoothSols leaves them out."""
+    """MergeSols has channels of the gap between two sets, all masked; SmoothSols leaves
+    them out."""
     one = read_killms(HERE / "killms.CJ0.sols.npz")
     merged, smoothed = (read_killms(HERE / f"killms_{n}.npz") for n in ("merged", "smoothed"))
     np.testing.assert_allclose(merged.time_edges, one.time_edges, atol=1e-5)

@@ -165,7 +165,9 @@ def test_models_of_the_first_version_are_read(tmp_path):
     assert np.array_equal(old.cube(), some_model().cube()) and not old.free.any()
 
 
-@pytest.mark.parametrize("offset", [np.zeros((2, 2)), np.full((3, 2), 0.7), np.full((3, 2), np.nan)])
+@pytest.mark.parametrize("offset", [
+    np.zeros((2, 2)), np.full((3, 2), 0.7), np.full((3, 2), np.nan),
+])
 def test_bad_offsets_are_refused(tmp_path, offset):
     path = save_model(tmp_path / "a.npz", some_model())
     with np.load(path) as z:

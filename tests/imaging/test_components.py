@@ -20,7 +20,8 @@ def sky(n, n_chan, seed=0):
 @pytest.mark.parametrize("n_chan", [1, 2, 20, 37])
 @pytest.mark.parametrize("n", [1, 300])
 def test_even_channels(n, n_chan):
-    """Long baselines, 4 degrees off axis, more sources and rows than one block: 1e-5 of the flux."""
+    """Long baselines, 4 degrees off axis, more sources and rows than one block: 1e-5 of
+    the flux."""
     ob = oracle.observation(n_time=2, n_chan=n_chan, radius=60e3, n_ant=6)
     l, m, flux = sky(n, n_chan)
     got = predict_components(l=l, m=m, flux=flux, uvw=ob["uvw"], freq=ob["freq"])

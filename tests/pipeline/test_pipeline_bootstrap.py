@@ -50,7 +50,8 @@ def test_images_of_every_band_and_factors_of_every_observation():
     assert recipe().exit_points["bootstrap"] == "bootstrap_mean"
     init, job = stages["image_bootstrap_L1_init"].job, stages["image_bootstrap_L1"].job
     for image in (init, job):
-        assert image.vis.ms == SETS[:4] and image.vis.di == "DIS0_merged" and image.vis.scale is None
+        assert image.vis.ms == SETS[:4] and image.vis.di == "DIS0_merged"
+        assert image.vis.scale is None
         assert (image.npix, image.cell_arcsec, image.robust) == (90, 5.0, -0.4)
         assert image.restoring_beam == (20.0, 20.0, 0.0) and image.smooth_beam
         assert image.vis.uv_km == (0.1, pytest.approx(25.75)) and image.peak_factor == 0.1

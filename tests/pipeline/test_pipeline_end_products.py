@@ -44,7 +44,8 @@ def test_band_images_are_dirty_through_the_masked_model_of_all_the_data():
     for number, centre in enumerate((130.0, 150.0, 140.0)):
         job = made[f"{NORMAL}_Band{number}"].job
         assert job.vis.mhz == limits[number] and job.header_mhz == centre
-        assert (job.vis.ms, job.vis.di, job.vis.uv_km) == (FULL, "DIS2_full_merged", final.vis.uv_km)
+        assert (job.vis.ms, job.vis.di) == (FULL, "DIS2_full_merged")
+        assert job.vis.uv_km == final.vis.uv_km
         assert job.major_cycles == 0
         assert job.start_model == "image_full_ampphase_di_m_masked"
         mask = Path("image_full_ampphase_di_m.app.restored.fits.mask.fits")

@@ -1,4 +1,5 @@
-"""Preliminaries and dynamic spectra in the recipe, and in runs with an engine that makes things up."""
+"""Preliminaries and dynamic spectra in the recipe, and in runs with an engine that makes things
+up."""
 
 from __future__ import annotations
 
@@ -122,7 +123,8 @@ def finished(tmp_path_factory):
     """A whole run with everything on; (workplace, options, names of jobs)."""
     place = Workplace(tmp_path_factory.mktemp("preliminaries"))
     (place.folder / "t.csv").write_text("57.3,45.836624\n57.29,45.84,second\n")
-    (place.folder / "sky.txt").write_text("FORMAT = Name, Type, Ra, Dec, I\na, POINT, 57., 45., 1\n")
+    (place.folder / "sky.txt").write_text(
+        "FORMAT = Name, Type, Ra, Dec, I\na, POINT, 57., 45., 1\n")
     options = dict(
         control__redo_DI=True, control__redo_DI_model=str(place.folder / "sky.txt"),
         spectra__do_dynspec=True, spectra__catalogue=str(place.folder / "t.csv"),

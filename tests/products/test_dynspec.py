@@ -229,7 +229,8 @@ def test_the_archive_is_whole_and_the_same_again(spectra, tmp_path):
         tar.extraction_filter = lambda member, path: member  # Python 3.11.2 has none
         tar.extractall(tmp_path / "out")
     for path in (tmp_path / "a/DynSpecs_L1").rglob("*.fits"):
-        assert (tmp_path / "out" / path.relative_to(tmp_path / "a")).read_bytes() == path.read_bytes()
+        unpacked = tmp_path / "out" / path.relative_to(tmp_path / "a")
+        assert unpacked.read_bytes() == path.read_bytes()
 
 
 def test_a_stop_leaves_nothing(spectra, tmp_path):

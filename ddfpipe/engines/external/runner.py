@@ -53,8 +53,8 @@ class Call:
         after ending well without a product; only for programs that begin anew each time.
     parser: finds progress in the output.
     fatal: pattern of lines after which it will never end well; it is ended soon after one.
-    stumble: pattern in the last lines of a failure that was chance, after which it is tried again at
-        once, at most MOST_STUMBLES times.
+    stumble: pattern in the last lines of a failure that was chance, after which it is tried again
+        at once, at most MOST_STUMBLES times.
     started: called with the process id once it runs.
     ended: called with the process id when it has ended, however it did, to clear what it left.
     """

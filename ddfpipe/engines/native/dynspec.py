@@ -41,7 +41,8 @@ def directions_of(facets: FacetSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 class PositionGains:
-    """Gains of one measurement set towards positions: the solutions of their facets, the beam there.
+    """Gains of one measurement set towards positions: the solutions of their facets, the beam
+    there.
 
     Parameters
     ----------

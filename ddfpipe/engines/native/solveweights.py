@@ -76,4 +76,5 @@ def load_weights(solsdir: Path, ms: str, name: str) -> SolverWeights:
         with np.load(path) as z:
             return SolverWeights(z["time_edges"], z["freq_edges"], z["factor"])
     except (OSError, ValueError, KeyError) as error:
-        raise SolveError(f"{path}: no imaging weights there ({error}); redo the solve {name}") from None
+        raise SolveError(f"{path}: no imaging weights there ({error}); "
+                         f"redo the solve {name}") from None

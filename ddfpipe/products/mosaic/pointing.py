@@ -183,8 +183,8 @@ def _stokes_v_root(folder: Path) -> str:
     if (folder / (plain + suffix)).is_file() or not found:
         return plain
     if len(found) > 1:
-        raise DataError(f"{folder}: Stokes V images of {len(found)} observations; link the files of "
-                        f"the one to be used as {plain}{suffix} and so on.")
+        raise DataError(f"{folder}: Stokes V images of {len(found)} observations; link the files "
+                        f"of the one to be used as {plain}{suffix} and so on.")
     return found[0].name.removesuffix(suffix)
 
 

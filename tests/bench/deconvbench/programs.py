@@ -75,7 +75,8 @@ def _run_minor(folder: Path, command: list, words: dict, out: Outcome) -> dict:
     cost = json.loads((folder / "cost.json").read_text())
     out.cpu.append(cost["cpu"])
     out.start = max(out.start, cost["start"])
-    out.memory, out.whole = max(out.memory, (spent.mapped() or spent.largest)), out.whole + spent.cpu
+    out.memory = max(out.memory, (spent.mapped() or spent.largest))
+    out.whole += spent.cpu
     return cost
 
 

@@ -221,7 +221,8 @@ def write_ms(field: Field, path: Path) -> Path:
     """The field as a measurement set; cross hands hold noise alone."""
     case, layout = field.case, field.layout
     path = fresh_path(Path(path))
-    msio.create_ms(path, layout, field.stations, field.freq, case.channel_khz * 1e3, field.scans, [])
+    msio.create_ms(path, layout, field.stations, field.freq, case.channel_khz * 1e3, field.scans,
+                   [])
     n_time, n_bl, _, n_chan = field.data.shape
     rng = np.random.default_rng([case.seed, 77])
     noise = rng.standard_normal((n_time, n_bl, n_chan, 2, 2), dtype=np.float32)

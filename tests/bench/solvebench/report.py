@@ -84,17 +84,17 @@ TEXT = """\
 
 simulates fields, runs ddfpipe and its peers in turn on the same measurement set and one thread, and
 writes this section. CPU seconds, user and system, children included, of several runs the cheapest,
-since other work on a machine only adds. *start* is apart: imports and compiled code (ours), a run over two
-intervals (killMS), a run without any work (DP3). *solve* is without reading and predicting (DP3:
-less a run of one iteration). Ours is one process that reads, finds the noise, predicts, solves with
-priors and writes; the prior was chosen once before, as it is for the sets of an observation. Gains
-are compared with those of the simulation, one phase a direction removed: rms phase error in rad for
-the brightest, middle and faintest third of the directions. *model error*: power of what the errors
-do to the visibilities, in that of the noise. *absorbed*: share of the flux missing from the model
-that went into the gains.
+since other work on a machine only adds. *start* is apart: imports and compiled code (ours), a run
+over two intervals (killMS), a run without any work (DP3). *solve* is without reading and predicting
+(DP3: less a run of one iteration). Ours is one process that reads, finds the noise, predicts,
+solves with priors and writes; the prior was chosen once before, as it is for the sets of an
+observation. Gains are compared with those of the simulation, one phase a direction removed: rms
+phase error in rad for the brightest, middle and faintest third of the directions. *model error*:
+power of what the errors do to the visibilities, in that of the noise. *absorbed*: share of the flux
+missing from the model that went into the gains.
 
-Below: {runs} of each program; 62 stations, intervals of 8 × 8 s and 20 × 97.6 kHz; high and low S/N are noise of 0.3 and 3 Jy a
-correlation and sample.
+Below: {runs} of each program; 62 stations, intervals of 8 × 8 s and 20 × 97.6 kHz; high and low
+S/N are noise of 0.3 and 3 Jy a correlation and sample.
 """
 
 

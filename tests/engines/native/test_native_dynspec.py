@@ -1,4 +1,5 @@
-"""Dynamic spectra: a flare that was put into the data is found where, when and as bright as it is."""
+"""Dynamic spectra: a flare that was put into the data is found where, when and as bright as
+it is."""
 
 from __future__ import annotations
 

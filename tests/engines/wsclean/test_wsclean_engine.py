@@ -54,8 +54,9 @@ def test_an_image_has_the_products_and_fluxes_of_our_own(engine, field):
 def test_predictions_are_right_far_from_the_middle(engine, field, tmp_path, npix, cell, place):
     """A lone pixel near a corner against the sum that defines a visibility.
 
-    By itself WSClean predicts from a coarser image where baselines are short: wrong by 8 % at worst.
-    The pixels of the second image are so large that longer baselines lie beyond its visibilities.
+    By itself WSClean predicts from a coarser image where baselines are short: wrong by 8 % at
+    worst.  The pixels of the second image are so large that longer baselines lie beyond its
+    visibilities.
     """
     simulation, _ = field
     job = make_job("p", simulation.ms[:1], npix, cell, decorrelation=False)
@@ -127,7 +128,8 @@ def test_a_preview_tells_the_commands_that_are_run(engine, field):
                      clusters=Path("directions.npy"), dt_min=0.5, n_chan_sols=1,
                      decorrelation=False)
     told = {job.name: preview(engine, job) for job in (image, solve)}
-    assert not engine.native.cache_dir.exists() or not list(engine.native.cache_dir.glob("*copies*"))
+    cache = engine.native.cache_dir
+    assert not cache.exists() or not list(cache.glob("*copies*"))
     log = Log()
     engine.image(image, log)
     for wanted in told["img"][:3]:  # a clean needs a peak; what is known of it comes first
