@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from astropy.table import Table
 from scipy.ndimage import gaussian_filter
 
 from ddfpipe.data.images import SkyGrid, write_image
@@ -17,6 +18,7 @@ SIGMA = BEAM / CELL * FWHM_TO_SIGMA
 """Of the beam, pixels."""
 NOISE = 1e-4
 FREQUENCY = 144e6
+GRID = SkyGrid(3.49, 0.7854, 256, 256, CELL)
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,21 @@ def halves(grid: SkyGrid) -> list[FacetOutline]:
 def write_survey(path: Path, field: Field, frequency: float, index: float = -0.7,
                  unit: str = "mJy") -> None:
     """The true sources as a FITS catalogue of another survey."""
-    from astropy.table import Table
-
     flux = field.flux * (frequency / FREQUENCY) ** index * {"mJy": 1e3, "Jy": 1.0}[unit]
     table = Table({"RAJ2000": field.ra / DEGREE, "DEJ2000": field.dec / DEGREE, "Total_flux": flux})
     table["RAJ2000"].unit = table["DEJ2000"].unit = "deg"
     table["Total_flux"].unit = unit
     table.write(path, format="fits", overwrite=True)
+
+
+def catalogue(ra, dec, flux, **more) -> Table:
+    """PyBDSF's columns for point sources (radians, Jy)."""
+    n = len(ra)
+    columns = {"RA": np.asarray(ra) / DEGREE, "DEC": np.asarray(dec) / DEGREE, "Total_flux": flux,
+               "Peak_flux": np.array(flux, float), "Isl_rms": np.full(n, NOISE),
+               "DC_Maj": np.zeros(n), "S_Code": ["S"] * n, "Source_id": np.arange(n)}
+    table = Table({**columns, **more})
+    table["RA"].unit = table["DEC"].unit = "deg"
+    for name in ("Total_flux", "Peak_flux"):
+        table[name].unit = "Jy"
+    return table
