@@ -126,6 +126,14 @@ class PixelModel:
             np.concatenate([self.flux, other.flux], axis=1),
         )
 
+    def plus(self, other: PixelModel, rounding: float) -> PixelModel:
+        """The sum of two models on pixels; less than `rounding` of what this one had is nothing."""
+        both = self.joined(other)
+        before = np.zeros_like(both.flux)
+        before[:, np.searchsorted(both.index, self.index)] = self.flux
+        flux = np.where(np.abs(both.flux) <= rounding * np.abs(before), 0, both.flux)
+        return replace(both, flux=flux.astype(np.float32)).select((flux != 0).any(axis=0))
+
     def scaled(self, factor: float) -> PixelModel:
         """The model with all fluxes times `factor`."""
         return replace(self, flux=(self.flux * np.float32(factor)))
@@ -152,21 +160,22 @@ class PixelModel:
         """(band, ny, nx) float32 image of intrinsic Jy per pixel, see `raster`."""
         return self.raster(self.flux)
 
-    def raster(self, flux: np.ndarray) -> np.ndarray:
-        """(k, ny, nx) float32 image of component fluxes (k, n).
+    def raster(self, flux: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """(k, ny, nx) float32 image of component fluxes (k, n), added to `out` if that is given.
 
         A free point is shared by the four pixels around it in bilinear parts: flux and centroid are
         kept.  Such an image is for looking at, masking and measuring; what is computed exactly
         takes free points from their place.
         """
-        out = np.zeros((len(flux), self.grid.ny * self.grid.nx), np.float32)
-        free = self.free
-        out[:, self.index[~free]] = flux[:, ~free]
+        if out is None:
+            out = np.zeros((len(flux), *self.grid.shape), np.float32)
+        flat, free = out.reshape(len(flux), -1), self.free
+        flat[:, self.index[~free]] += flux[:, ~free]
         if free.any():
             index, share, which = _bilinear(self.select(free))
-            for plane, row in zip(out, np.asarray(flux)[:, free]):
+            for plane, row in zip(flat, np.asarray(flux)[:, free]):
                 np.add.at(plane, index, (share * row[which]).astype(np.float32))
-        return out.reshape(len(flux), *self.grid.shape)
+        return out
 
     def at(self, freq) -> np.ndarray:
         """Fluxes (nfreq, n) float32 in Jy at frequencies in Hz.

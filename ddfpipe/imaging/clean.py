@@ -62,6 +62,7 @@ def deconvolve(
     start_points: Points | None = None,
     noise: float | None = None,
     threads: int = 1,
+    model: np.ndarray | None = None,
     progress: Callable[[int, float, float], None] | None = None,
 ) -> CleanResult:
     """Find model components in a residual image and subtract them.
@@ -78,6 +79,7 @@ def deconvolve(
                 may be taken away
     start_points components between pixels, also subtracted already; they are fitted again
     noise       noise of the weighted band mean, Jy/beam; None: measured
+    model       (band, ny, nx) float32 zeros to put the model into; None: made here
     progress    called after each round with (components, peak, threshold); it may raise
 
     The result does not depend on `threads`.  Raises ImagingError when shapes disagree.
@@ -95,7 +97,7 @@ def deconvolve(
                                threads)) is not None
     ]
     cycle = _Cycle(residual, psf, facet_map, mask, norm, weight, _slopes(band_freq, weight),
-                   options, start_model, start_points, noise, threads, scales)
+                   options, start_model, start_points, noise, threads, scales, model)
     return cycle.run(progress)
 
 
@@ -103,13 +105,13 @@ class _Cycle:
     """State of one minor cycle."""
 
     def __init__(self, residual, psf, facet_map, mask, norm, weight, slope, options, start_model,
-                 start_points, noise, threads, scales: list[Scale]):
+                 start_points, noise, threads, scales: list[Scale], model=None):
         self.residual, self.psf, self.mask = residual, psf, mask
         self.facet_map, self.norm = facet_map, norm
         self.weight, self.slope, self.options = weight, slope, options
         self.start_model, self.noise, self.threads = start_model, noise, threads
         self.scales = scales
-        self.model = np.zeros_like(residual)
+        self.model = np.zeros_like(residual) if model is None else model
         self.n_components = 0
         self.n_rounds = 0
         self.given_up = 0

@@ -123,7 +123,8 @@ class Imager:
             picture = self._first_picture(operators)
             self._external = external_mask(self.job, picture.grid, self.workdir)
             self._writer = Writer(self.job, self.workdir, picture.grid, operators.data.mean_freq)
-            dirty = band_mean(picture.residual, operators.data.band_weight)
+            dirty = scratch.image(picture.grid.shape)
+            dirty[...] = band_mean(picture.residual, operators.data.band_weight)
             self._cubes(operators, picture, DIRTY_KINDS)
             cycles = self._major_cycles(operators, picture)
             self._cubes(operators, picture, RESTORED_KINDS)
@@ -207,10 +208,7 @@ class Imager:
         self.engine.images.save(
             job.name, "psf", gridding=key, model="", psf=psf, norm=operators.norm
         )
-        attenuation = operators.attenuation()
-        return Picture(
-            grid, model, residual, attenuation, attenuation * operators.smearing(), psf
-        )
+        return Picture(grid, model, residual, operators.attenuation(), operators.seen(), psf)
 
     def _saved(self, what: str, key: str, model: str | None = None):
         """Cached state of this image or of the one whose PSF is reused, if it still fits."""
@@ -227,7 +225,8 @@ class Imager:
             saved = images.load(job.reuse, what)
             if saved and (saved.gridding, saved.model) == (key, wanted) and operators.norm.any():
                 self.monitor.message(f"{job.name}: {what} image of {job.reuse} taken over")
-                residual = saved.array("residual")
+                residual = operators.scratch.image((len(model.freq), *model.grid.shape))
+                saved.read("residual", residual)
                 break
         else:
             operators.set_residual(model)
@@ -264,16 +263,15 @@ class Imager:
         data, options = operators.data, self._clean_options(operators, picture)
         noise, count, reason = np.inf, 0, ""
         for _ in range(MINOR_PASSES):
-            before = picture.model.pixels().cube()
             result = deconvolve(
                 residual=picture.residual, psf=picture.psf, facet_map=facet_map,
                 mask=picture.mask, norm=picture.norm, band_freq=data.band_freq,
                 band_weight=data.band_weight, options=options,
-                start_model=before * picture.norm, start_points=self._points(picture),
-                threads=self.engine.threads,
+                start_model=self._seen(operators, picture), start_points=self._points(picture),
+                threads=self.engine.threads, model=operators.scratch.image(picture.residual.shape),
                 progress=lambda *_: self.monitor.check(),
             )
-            self._take_model(picture, before, result)
+            self._take_model(picture, result)
             count += result.n_components
             reason = result.stop_reason if result.n_components or not reason else reason
             by_noise = options.rms_factor * result.noise >= 0.999 * result.threshold
@@ -285,23 +283,29 @@ class Imager:
         return replace(result, n_components=count, stop_reason=reason)
 
     @staticmethod
+    def _seen(operators, picture: Picture) -> np.ndarray:
+        """(band, y, x) apparent flux of the model's pixels."""
+        pixels = picture.model.pixels()
+        flux = pixels.flux * picture.norm[:, *pixels.yx()]
+        return pixels.raster(flux, operators.scratch.image(picture.residual.shape))
+
+    @staticmethod
     def _points(picture: Picture) -> Points:
         """The model's free points with apparent fluxes."""
         points = picture.model.points()
         return Points(*points.place(), points.flux * picture.norm[:, *points.yx()].astype(float))
 
     @staticmethod
-    def _take_model(picture: Picture, before: np.ndarray, result: CleanResult) -> None:
-        """Make pixels `before` (band, y, x), what was found there, and points the model."""
-        norm = np.maximum(picture.norm, 1e-12)
-        pixels = before + np.where(result.model != 0, result.model / norm, 0).astype(np.float32)
+    def _take_model(picture: Picture, result: CleanResult) -> None:
+        """Add what was found on pixels to the model, and make the points its points."""
+        found = PixelModel.from_cube(result.model, picture.grid, picture.model.freq)
+        points = result.points
+        seen, at_points = (np.maximum(picture.norm[:, *places], 1e-12)
+                           for places in (found.yx(), points.pixels()))
         # what points took the place of leaves rounding errors behind
-        pixels[np.abs(pixels) <= ROUNDING * np.abs(before)] = 0
-        points, freq = result.points, picture.model.freq
-        flux = points.flux / norm[:, *points.pixels()]
-        picture.model = PixelModel.from_cube(pixels, picture.grid, freq).joined(
-            PixelModel.from_points(picture.grid, freq, points.y, points.x, flux)
-        )
+        pixels = picture.model.pixels().plus(replace(found, flux=found.flux / seen), ROUNDING)
+        picture.model = pixels.joined(PixelModel.from_points(
+            picture.grid, found.freq, points.y, points.x, points.flux / at_points))
 
     def _cycle_mask(self, picture: Picture, data) -> np.ndarray:
         """Where this cycle may clean: where the one before could, and what stands out now."""

@@ -270,7 +270,7 @@ class Operators:
         Also sets `norm` (facet, band), the sums of w|K|².
         """
         npix, total = self.facets.npix, self.data.band_weight
-        image = np.zeros((self.data.n_bands, npix, npix), np.float32)
+        image = self.scratch.image((self.data.n_bands, npix, npix))
         for index, (dirty, norm) in self._each(self._dirty_boxes(), False, "gridding"):
             self.norm[index] = norm
             scale = np.sqrt(norm * total)
@@ -342,17 +342,19 @@ class Operators:
 
     def attenuation(self) -> np.ndarray:
         """(band, npix, npix) float32: apparent over intrinsic flux."""
-        npix = self.facets.npix
-        out = np.zeros((self.data.n_bands, npix, npix), np.float32)
-        for facet in self.facets.facets:
-            beam, _ = self.maps.box(facet.index)
-            root = np.sqrt(self.norm[facet.index] / np.maximum(self.data.band_weight, 1e-300))
-            facet.paste((beam * root[:, None, None]).astype(np.float32), out)
-        return out
+        return self._attenuation(smeared=False)
 
-    def smearing(self) -> np.ndarray:
-        """(npix, npix) float32: decorrelation over that at the facet's centre."""
-        out = np.ones((self.facets.npix, self.facets.npix), np.float32)
+    def seen(self) -> np.ndarray:
+        """(band, npix, npix) float32: attenuation times decorrelation over that at the facet's
+        centre, by which the PSF knows it."""
+        return self._attenuation(smeared=True)
+
+    def _attenuation(self, smeared: bool) -> np.ndarray:
+        npix = self.facets.npix
+        out = self.scratch.image((self.data.n_bands, npix, npix))
         for facet in self.facets.facets:
-            facet.paste(self.maps.box(facet.index)[1], out)
+            beam, smearing = self.maps.box(facet.index)
+            root = np.sqrt(self.norm[facet.index] / np.maximum(self.data.band_weight, 1e-300))
+            box = (beam * root[:, None, None]).astype(np.float32)
+            facet.paste(box * smearing if smeared else box, out)
         return out

@@ -81,38 +81,39 @@ def write_products(writer: Writer, operators, picture, dirty, cycles) -> ImageRe
     """
     job, weight = writer.job, operators.data.band_weight
     attenuation = band_mean(picture.attenuation, weight)
-    blind = attenuation < ATTENUATION_FLOOR * attenuation.max()
-    safe = np.where(blind, 1, attenuation)
-
-    def intrinsic(image):
-        return np.where(blind, np.nan, image / safe).astype(np.float32)
-
     psf = band_mean(picture.psf[middle_facet(operators.facets)], weight)
     writer.beam = restoring_beam(job, psf, picture.grid.cell)
-    share = weight / weight.sum()
-    sky = picture.model
-    true_model = band_mean(sky.cube(), weight)
-    # not the mean of the bands' apparent models: the beam would weigh them differently from place
-    # to place, so that fluxes belonged to another frequency at the edge than in the middle
-    model = true_model * attenuation
-    residual = band_mean(picture.residual, weight)
-    restored = restored_image(
-        sky, (share @ sky.flux).astype(np.float32), attenuation, residual, writer.beam
-    )
     writer("psf", _centred(psf, picture.grid.shape))
     writer("norm", attenuation, unit="")
-    writer("dirty", dirty)
-    writer("dirty_corr", intrinsic(dirty))
-    writer("app_model", model, unit="Jy/pixel")
+    _write_both(writer, "dirty", "dirty_corr", dirty, attenuation)
+    sky, flux = picture.model, (weight / weight.sum() @ picture.model.flux).astype(np.float32)
+    true_model = sky.raster(flux[None])[0]
     writer("int_model", true_model, unit="Jy/pixel")
-    writer("app_residual", residual)
-    writer("int_residual", intrinsic(residual))
-    writer("app_restored", restored)
-    writer("int_restored", intrinsic(restored))
+    # not the mean of the bands' apparent models: the beam would weigh them differently from place
+    # to place, so that fluxes belonged to another frequency at the edge than in the middle
+    true_model *= attenuation
+    writer("app_model", true_model, unit="Jy/pixel")
+    del true_model
+    residual = band_mean(picture.residual, weight)
+    noise = robust_noise(residual)
+    _write_both(writer, "app_residual", "int_residual", residual, attenuation)
+    restored = restored_image(sky, flux, attenuation, residual, writer.beam)
+    del residual
+    _write_both(writer, "app_restored", "int_restored", restored, attenuation)
     writer.written.append(save_model(writer.path("model"), picture.model))
     outlines = facet_outlines(operators.facets, operators.data.phase_centre)
     writer.written.append(write_tessel(writer.path("tessel"), outlines))
-    return _figures(writer, picture, restored, residual, cycles)
+    return _figures(writer, picture, float(np.nanmax(restored)), noise, cycles)
+
+
+def _write_both(writer: Writer, apparent: str, intrinsic: str, image, attenuation) -> None:
+    """Write an apparent image (y, x) and the intrinsic one, blank where nothing is seen."""
+    writer(apparent, image)
+    floor = ATTENUATION_FLOOR * attenuation.max()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out = np.divide(image, attenuation, dtype=np.float32)
+    out[attenuation < floor] = np.nan
+    writer(intrinsic, out)
 
 
 def record_cycle(job: ImageJob, monitor, cycle: int, residual: np.ndarray, model, *,
@@ -135,10 +136,9 @@ def record_cycle(job: ImageJob, monitor, cycle: int, residual: np.ndarray, model
     return record
 
 
-def _figures(writer, picture, restored, residual, cycles) -> ImageResult:
-    noise = robust_noise(residual)
+def _figures(writer, picture, peak: float, noise: float, cycles) -> ImageResult:
     return ImageResult(
-        name=writer.job.name, noise=noise, peak=float(np.nanmax(restored)),
+        name=writer.job.name, noise=noise, peak=peak,
         model_flux=float(picture.model.total_flux.mean()), beam_arcsec=beam_arcsec(writer.beam),
         products=tuple(writer.written),
         details={"cycles": cycles, "model_pixels": int(picture.model.size)},

@@ -58,6 +58,10 @@ class SavedImage:
     def array(self, name: str) -> np.ndarray:
         return np.load(self.folder / f"{name}.npy")
 
+    def read(self, name: str, out: np.ndarray) -> None:
+        """Copy an array into one of its shape."""
+        out[...] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+
 
 class ImageCache:
     """The cached images below one cache directory."""

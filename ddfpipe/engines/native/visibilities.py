@@ -7,6 +7,7 @@ later pass reads a third of the bytes.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ CHUNK_BYTES = 256e6
 """Bytes of four-correlation visibilities handled at a time."""
 
 
+IN_MEMORY = 400e6
+"""Bytes of an image or cube above which it is kept on disk: the disk's cache holds it as long as
+nobody needs the memory.  Cubes of two bands reach it at 7000 pixels a side."""
+
 STOKES_FOLDER = "ddfpipe.stokes"
 """Stokes-I copies below the cache directory."""
 
@@ -40,12 +45,26 @@ class Scratch:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._images = 0
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
     def array(self, name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
         """A new memory-mapped array, zero at first."""
         return allocate(self.folder / f"{name}.npy", dtype, shape)
+
+    def image(self, shape: tuple[int, ...]) -> np.ndarray:
+        """A new float32 array of an image or cube, zero at first: on disk if it is large.
+
+        What nobody holds any more is gone, from memory or from the disk.
+        """
+        if 4 * math.prod(shape) <= IN_MEMORY:
+            return np.zeros(shape, np.float32)
+        self._images += 1
+        path = self.folder / f"image{self._images}.npy"
+        array = allocate(path, np.float32, shape)
+        path.unlink()
+        return array
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
