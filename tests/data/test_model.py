@@ -182,3 +182,22 @@ def test_models_of_other_grids_or_bands_are_not_joined():
         some_model().joined(some_model().on_bands([1e8, 2e8]))
     with pytest.raises(SkyModelError, match="NaN"):
         PixelModel.from_points(GRID, FREQ, [1.0], [1.0], [[np.nan], [1.0]])
+
+
+def test_models_are_added_up_pixel_by_pixel():
+    """What is left of a pixel after it was taken away to rounding is nothing."""
+    first, change = some_model(), np.zeros((2, *GRID.shape), np.float32)
+    change[:, 3, 4] = -2.0 * (1 - 1e-7), -1.0  # all but rounding
+    change[:, 40, 4] = -0.5, 0.0
+    change[:, 0, 69] = 0.1, 0.2
+    both = first.plus(PixelModel.from_cube(change, GRID, FREQ), 1e-6)
+    expected = first.cube() + change
+    expected[:, 3, 4] = 0
+    assert both.size == 3 and np.allclose(both.cube(), expected, rtol=1e-6)
+    assert first.plus(PixelModel.empty(GRID, FREQ), 1e-6).size == first.size
+
+
+def test_rasters_are_added_to_what_is_there():
+    model, there = some_model(), np.ones((2, *GRID.shape), np.float32)
+    assert model.raster(model.flux, there) is there
+    assert np.array_equal(there, model.cube() + 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from engine_fields import Listener, make_engine, make_job, product, write_directions, write_mask
 
+from ddfpipe.engines.native import visibilities
 from ddfpipe.naming import image_product
 
 NPIX, CELL = 360, 24.0
@@ -53,6 +54,23 @@ def reference(plain, tmp_path_factory):
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_threads_and_directories_change_nothing(plain, reference, tmp_path, threads):
     run(tmp_path, *plain, threads=threads)
+    assert differences(reference, tmp_path) == []
+
+
+def test_large_images_lie_on_disk_and_are_the_same(plain, reference, tmp_path, monkeypatch):
+    """What is large is a matter of a limit; nothing is left behind."""
+    made = []
+
+    def counted(path, *args):
+        made.append(path)
+        return allocate(path, *args)
+
+    allocate = visibilities.allocate
+    monkeypatch.setattr(visibilities, "IN_MEMORY", 0)
+    monkeypatch.setattr(visibilities, "allocate", counted)
+    run(tmp_path, *plain)
+    images = [path for path in made if path.stem.startswith("image")]
+    assert len(images) > 5 and not any(path.exists() for path in images)
     assert differences(reference, tmp_path) == []
 
 
