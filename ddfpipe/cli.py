@@ -21,6 +21,7 @@ from .errors import ConfigError, DdfpipeError
 EXIT_USAGE = 1
 EXIT_UNEXPECTED = 5
 EXIT_INTERRUPTED = 130
+ESTIMATE = "--estimate"
 COMMANDS = {
     "plan": "show the steps of a run, and which of them are done",
     "status": "show how far the run in this directory is",
@@ -35,6 +36,7 @@ later one counts over an earlier one, and options on the command line count over
 commands (without one the pipeline runs):
 {commands}
 other words:
+  --estimate   after plan: also the time, memory and disk that the run will take
   --help       this text
   --version    the version of ddfpipe
   no words     the table of all options
@@ -49,11 +51,13 @@ class Arguments:
 
     command: "run", "plan", "status", "config", "options" (no words given), "help" or "version".
     files: configuration files in order; overrides: words that begin with a dash, in order.
+    estimate: whether a plan also tells what the run will take.
     """
 
     command: str
     files: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    estimate: bool = False
 
     @property
     def words(self) -> list[str]:
@@ -66,6 +70,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
 
     A command counts only as the first word; write ./plan for a file of that name.  Whether
     overrides and files are right is found by load_config.
+    Raises ConfigError for ESTIMATE without the command plan.
     """
     words = list(argv)
     if not words:
@@ -75,9 +80,14 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     if "--version" in words:
         return Arguments("version")
     command = words.pop(0) if words[0] in COMMANDS else "run"
+    estimate = ESTIMATE in words
+    if estimate and command != "plan":
+        raise ConfigError(f"{ESTIMATE} tells what a run will take before it is started, and goes "
+                          f"with the command plan only: plan {ESTIMATE} FILE...")
+    words = [word for word in words if word != ESTIMATE]
     files = tuple(word for word in words if not word.startswith("-"))
     overrides = tuple(word for word in words if word.startswith("-"))
-    return Arguments(command, files, overrides)
+    return Arguments(command, files, overrides, estimate)
 
 
 def answer(arguments: Arguments, program: str = "pipeline.py") -> int | None:

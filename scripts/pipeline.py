@@ -17,7 +17,7 @@ def main(words: list[str]) -> int:
     stop = StopFlag(asked_by="SIGUSR1" if stop_asked() else None)
     from ddfpipe.pipeline.run import execute
 
-    return execute(arguments.command, arguments.words, stop)
+    return execute(arguments.command, arguments.words, stop, arguments.estimate)
 
 
 if __name__ == "__main__":

@@ -68,9 +68,11 @@ class Field:
         return self.workdir / name if name else None
 
 
-def execute(command: str, words: Sequence[str], stop: StopFlag | None = None) -> int:
+def execute(command: str, words: Sequence[str], stop: StopFlag | None = None,
+            estimated: bool = False) -> int:
     """Carry out `run`, `plan` or `status` with the words of a command line; the exit code.
 
+    estimated: `plan` also tells what the run will take.
     Raises the errors of ddfpipe; their classes know the exit code.
     """
     from ddfpipe.config import load_config
@@ -81,6 +83,9 @@ def execute(command: str, words: Sequence[str], stop: StopFlag | None = None) ->
         print(f"warning: {line}", file=sys.stderr)
     if command == "status":
         print(show_status(open_field(config, Path.cwd(), need_lists=False)))
+        return 0
+    if estimated:
+        print(show_estimate(open_field(config, Path.cwd())))
         return 0
     if command == "plan" or config.control.dryrun:
         field = open_field(config, Path.cwd(), need_lists=command == "run")
@@ -139,6 +144,24 @@ def show_plan(field: Field) -> str:
     recipe = field.recipe
     end, _ = check_points(recipe, field.config.control)
     return plan_text(decide(field, recipe), recipe, end)
+
+
+def show_estimate(field: Field) -> str:
+    """What would be done, and what that takes, as text.  Touches nothing.
+
+    Raises ConfigError and DataError where the size of the data cannot be found.
+    """
+    from ddfpipe.pipeline import estimate
+
+    recipe, memory = field.recipe, memory_limit(field.config)
+    end, _ = check_points(recipe, field.config.control)
+    decisions = decide(field, recipe)
+    found = estimate.estimate(
+        field.config, decisions, estimate.world_of(field, memory),
+        estimate.measured_cpu(field.workdir, decisions), end)
+    return "\n".join([
+        estimate.estimate_text(found),
+        *estimate.shortages(found, memory, field.workdir, field.cache_dir)])
 
 
 def show_commands(field: Field) -> list[str]:
