@@ -47,8 +47,11 @@ DIRECT_LIMIT, DIRECT_BRIGHT = 120, 40
 """Components of a facet that are summed directly: all up to the first, else the second."""
 MAX_FACET = 1.5 * DEGREE
 TAPS = 8
-RESIDENT_PLANES = 20
+RESIDENT_PLANES = 17
 """Arrays (band, y, x) float32 that are held while an image is made, its temporary ones included."""
+ON_DISK, IN_MEMORY = 5, 400e6
+"""How many of them lie in the scratch folder if one has more than so many bytes: residual, two
+attenuations, model and the model before."""
 RESIDENT_PSFS = 2
 """The same of its PSFs (facet, band, n, n)."""
 GRID_SHARE, GRID_BYTES = 0.3, 160e6
@@ -213,8 +216,13 @@ def image_cost(job: ImageJob, world: World) -> Cost:
         product_bytes=plane * (IMAGE_FILES + CYCLE_FILES * job.major_cycles
                                + planes * len(job.cubes)),
         cache_bytes=psf_bytes + plane * bands * (CACHED_STATES if job.major_cycles else 1),
-        scratch_bytes=12 * every,
+        scratch_bytes=12 * every + plane * bands * _on_disk(job),
     )
+
+
+def _on_disk(job: ImageJob) -> int:
+    """Arrays of a job that do not lie in memory."""
+    return ON_DISK if FLOAT * job.n_bands * job.npix**2 > IN_MEMORY else 0
 
 
 def image_memory(job: ImageJob, world: World, facets: Facets, psf_bytes: float) -> float:
@@ -223,6 +231,7 @@ def image_memory(job: ImageJob, world: World, facets: Facets, psf_bytes: float) 
     grid = job.n_bands * grid_shape(facets.longer, job.cell_arcsec * ARCSEC, sets, job.vis)[1]
     room = GRID_SHARE * world.memory / world.threads
     open_grids = world.threads * min(max(grid, GRID_BYTES / world.threads), room)
-    planes = RESIDENT_PLANES * FLOAT * job.n_bands * float(job.npix) ** 2
-    return (BASE_MEMORY + planes + RESIDENT_PSFS * psf_bytes + open_grids
+    planes = RESIDENT_PLANES - _on_disk(job)
+    arrays = planes * FLOAT * job.n_bands * float(job.npix) ** 2
+    return (BASE_MEMORY + arrays + RESIDENT_PSFS * psf_bytes + open_grids
             + min(20 * visibilities(sets), PAGES))

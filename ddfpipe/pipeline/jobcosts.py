@@ -23,12 +23,14 @@ from ddfpipe.pipeline.jobs import (
 from ddfpipe.pipeline.stage import Stage
 from ddfpipe.units import ARCSEC
 
-MASK, DIFFUSE, DRAWN, MERGED, CLUSTERED = 140 * NS, 190 * NS, 40 * NS, 20 * NS, 120 * NS
+MASK, DIFFUSE, DRAWN, MERGED, CLUSTERED = 120 * NS, 150 * NS, 12 * NS, 7 * NS, 100 * NS
 """A pixel: thresholded, with maps of the noise too, drawn on, joined with other masks, searched."""
 PACKED, MOVED, SEARCHED = 50 * NS, 200 * NS, 1500 * NS
 """A pixel: compressed, moved by the offset of its facet, searched for sources by fits."""
-SMOOTHED, SMOOTH_SET = 6e-6, 0.015
+SMOOTHED, SMOOTH_SET = 12e-6, 0.02
 """Seconds of a gain, and of a measurement set, while solutions are merged and smoothed."""
+SMOOTH_BYTES = 150
+"""Memory of a gain meanwhile: itself, errors, flags and weights in double precision, twice."""
 WRITTEN = 250 * NS
 """A visibility of four correlations put into a column or a compressed copy."""
 TARGETS = 30
@@ -126,7 +128,7 @@ def _smooth(walk: Walk, job: SmoothJob) -> Cost:
     n_dir, corrs = (walk.world.n_dir, 1) if solve.kind == "DD" else (1, 4)
     gains = sum(solvecosts.fits_of(solve, s)[0] * s.n_ant * n_dir * corrs for s in sets)
     files = solvecosts.GAIN_BYTES * gains * (2 if job.smooth else 1)
-    return _simple(SMOOTH_SET * len(sets) + SMOOTHED * gains, files, 4 * files)
+    return _simple(SMOOTH_SET * len(sets) + SMOOTHED * gains, files, SMOOTH_BYTES * gains)
 
 
 def _columns(walk: Walk, job: ColumnsJob, archive: bool) -> Cost:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a whole night would take, estimated stage by stage, without any data.
 
-    python tests/bench/full_size.py [--threads 16] [--memory 64] [--section-option=value]...
+    python tests/bench/full_size.py [--threads 2] [--memory 24] [--section-option=value]...
 
 The reference pointing: the 62 Dutch HBA stations, 8 hours in 3600 slots of 8 s, 24 measurement sets
 of 20 channels of 97.6 kHz between 120 and 168 MHz (3.3e9 visibilities), 6 of them in the small
@@ -65,35 +65,48 @@ def reference_estimate(threads: int, memory: float, words: list[str]):
     return estimate(config, [Decision(stage, "not done yet") for stage in recipe.stages], world)
 
 
-def kinds_table(found) -> str:
-    """Markdown table of the sums by kind of stage."""
+def without_predictions(*given):
+    """The estimate as if predicting models cost nothing."""
+    from unittest.mock import patch
+
+    from ddfpipe.pipeline import imagecosts, solvecosts
+
+    with patch.object(imagecosts, "predict_s", lambda *_: 0.0), \
+            patch.object(solvecosts, "predict_s", lambda *_: 0.0):
+        return reference_estimate(*given)
+
+
+def kinds_table(found, rest) -> str:
+    """Markdown table of the sums by kind of stage; rest: the estimate without predictions."""
     sums: dict[str, list[float]] = {}
-    for row in found.counted:
+    for row, other in zip(found.counted, rest.counted):
         kind = KINDS.get(type(row.decision.stage.job).__name__, REST)
-        entry = sums.setdefault(kind, [0, 0.0, 0.0, 0.0])
+        entry = sums.setdefault(kind, [0, 0.0, 0.0, 0.0, 0.0])
         entry[0] += 1
         entry[1] += row.cost.cpu_s / 3600
-        entry[2] = max(entry[2], row.cost.memory_bytes / 1e9)
-        entry[3] += (row.cost.product_bytes + row.cost.cache_bytes) / 1e9
-    lines = ["| kind | stages | core-hours | memory up to, GB | products and caches, GB |",
-             "|---|---|---|---|---|"]
-    lines += [f"| {kind} | {n} | {cpu:.2g} | {memory:.2g} | {disk:.2g} |"
-              for kind, (n, cpu, memory, disk) in sums.items()]
+        entry[2] += (row.cost.cpu_s - other.cost.cpu_s) / 3600
+        entry[3] = max(entry[3], row.cost.memory_bytes / 1e9)
+        entry[4] += (row.cost.product_bytes + row.cost.cache_bytes) / 1e9
+    lines = ["| kind | stages | core-hours | of these predictions | memory up to, GB | "
+             "products and caches, GB |", "|---|---|---|---|---|---|"]
+    lines += [f"| {kind} | {n} | {cpu:.3g} | {predicted:.3g} | {memory:.2g} | {disk:.3g} |"
+              for kind, (n, cpu, predicted, memory, disk) in sums.items()]
     return "\n".join(lines)
 
 
 def main() -> None:
     """Print everything."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--threads", type=int, default=16)
-    parser.add_argument("--memory", type=float, default=64.0, help="GB that the engine may use")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory", type=float, default=24.0, help="GB that the engine may use")
     given, words = parser.parse_known_args()
     use_own_package()
     from ddfpipe.pipeline.estimate import estimate_text
 
+    rest = without_predictions(given.threads, given.memory * 1e9, words)
     found = reference_estimate(given.threads, given.memory * 1e9, words)
     print(estimate_text(found))
-    print("\n" + kinds_table(found) + "\n")
+    print("\n" + kinds_table(found, rest) + "\n")
     hours, memory = found.cpu_s / 3600, found.largest.cost.memory_bytes / 1e9
     for name, value, goal, aim in (("core-hours", hours, GOAL[0], AIM[0]),
                                    ("GB of memory", memory, GOAL[1], AIM[1])):

@@ -42,6 +42,18 @@ def test_parse(words, command, files, overrides):
     assert arguments.words == [*files, *overrides]
 
 
+@pytest.mark.parametrize("words", [["plan", "--estimate", "a.cfg"], ["plan", "a.cfg", "--estimate"]])
+def test_estimate_is_a_word_of_plan(words):
+    assert cli.parse_arguments(words) == cli.Arguments("plan", ("a.cfg",), (), estimate=True)
+
+
+@pytest.mark.parametrize("words", [["a.cfg", "--estimate"], ["status", "--estimate"],
+                                   ["config", "--estimate", "a.cfg"]])
+def test_estimate_of_anything_else_is_refused(words):
+    with pytest.raises(ConfigError, match="plan --estimate FILE"):
+        cli.parse_arguments(words)
+
+
 def test_answers(capsys):
     assert cli.answer(cli.parse_arguments([])) == 1
     out = capsys.readouterr().out

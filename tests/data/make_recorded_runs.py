@@ -4,8 +4,8 @@
     python make_recorded_runs.py NAME=FOLDER...
 
 FOLDER is a working directory with its configuration `field.cfg`; runs that are not named stay as
-they were.  Kept of a run: its options, the extent of its measurement sets, and CPU seconds, seconds and
-peak memory of every stage.
+they were.  Kept of a run: its options, the extent of its measurement sets, and CPU seconds, seconds
+and peak memory of every stage.
 """
 
 from __future__ import annotations

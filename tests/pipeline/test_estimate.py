@@ -27,7 +27,8 @@ def size(n_time=60, n_ant=20, n_chan=8, radius=30e3) -> SetSize:
 
 
 def world(n_dir=10, npix=2000, threads=2, memory=24e9, **shape) -> World:
-    return World({path: size(**shape) for path in NAMES}, n_dir, threads, threads, memory, npix, 3.0)
+    sets = {path: size(**shape) for path in NAMES}
+    return World(sets, n_dir, threads, threads, memory, npix, 3.0)
 
 
 def image(npix=2000, **more) -> ImageJob:
@@ -111,8 +112,9 @@ def test_threads_share_work_but_not_all_of_it():
 
 
 def test_facets_are_those_of_the_engine():
-    from ddfpipe.engines.native import imager, modelsky, operators, predictor, solveintervals
-    from ddfpipe.engines.native.visibilities import CHUNK_BYTES
+    from ddfpipe.engines.native import (
+        imager, modelsky, operators, predictor, solveintervals, visibilities,
+    )
     from ddfpipe.imaging import facetpredict
     from ddfpipe.imaging.facetgrid import FacetGrid
     from ddfpipe.imaging.facets import regular_facets, voronoi_facets
@@ -122,8 +124,9 @@ def test_facets_are_those_of_the_engine():
     assert imagecosts.DIRECT_BRIGHT == predictor.DIRECT_BRIGHT
     assert imagecosts.GRID_BYTES == operators.GRID_BYTES
     assert imagecosts.GRID_SHARE == imager.SAMPLE_SHARE
+    assert imagecosts.IN_MEMORY == visibilities.IN_MEMORY
     assert imagecosts.PREDICT_BYTES == facetpredict.GRID_BYTES
-    assert imagecosts.CHUNK_BYTES == CHUNK_BYTES
+    assert imagecosts.CHUNK_BYTES == visibilities.CHUNK_BYTES
     assert solvecosts.MODEL_SHARE == solveintervals.MODEL_SHARE
     assert solvecosts.MODEL_BYTES == solveintervals.MODEL_BYTES
     cell, npix = 1.5e-5, 4000
@@ -158,7 +161,8 @@ def plan(done=(), end=None, measured=None, **options):
 
 EVERYTHING = dict(
     image__do_wide=True, control__redo_DI=True, control__redo_DI_model="sky.txt",
-    control__bootstrap=True,
+    control__bootstrap=True, bootstrap__catalogues=("low.fits", "high.fits"),
+    bootstrap__frequencies=(74e6, 327e6),
     control__spectral_restored=True, control__polcubes=True, control__stokesv=True,
     compression__compress_ms=True, control__remove_columns=True, spectra__do_dynspec=True,
     control__write_columns=("DATA_DI_CORRECTED",), offsets__method="gaia",
