@@ -1,7 +1,8 @@
 """How large a measurement set is, found at once: for estimates, where a scan would take minutes.
 
 `ms.read_metadata` reads whole columns and checks every row; here a table of hundreds of gigabytes
-is asked for a few rows, on the assumption that the rows of a time slot follow one another.
+is asked for a few rows, on the assumption that the rows of a time slot follow one another; where
+they do not, all times are read and all stations are taken to be in use.
 """
 
 from __future__ import annotations
@@ -100,13 +101,16 @@ def read_set_size(path: str | Path, drop_international: bool = False) -> SetSize
 def _slot(main: Any, n_ant: int) -> tuple[list[int], int]:
     """(stations with cross correlations, rows of a time slot), from the head and the middle."""
     most = n_ant * (n_ant + 1) // 2
-    rows, stations, a_slot = main.nrows(), set(), 1
+    rows, stations, a_slot, ordered = main.nrows(), set(), 1, True
     for start in (0, rows // 2):
         count = min(2 * most, rows - start)
         time, ant1, ant2 = (main.getcol(c, start, count) for c in ("TIME", "ANTENNA1", "ANTENNA2"))
         cross = ant1 != ant2
         stations |= set(ant1[cross].tolist()) | set(ant2[cross].tolist())
+        ordered = ordered and bool(np.all(np.diff(time) >= 0))
         a_slot = max(a_slot, int(np.unique(time, return_counts=True)[1].max()))
+    if not ordered or a_slot < len(stations) - 1:
+        return list(range(n_ant)), 1
     return sorted(a for a in stations if a < n_ant), a_slot
 
 

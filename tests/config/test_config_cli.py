@@ -42,7 +42,8 @@ def test_parse(words, command, files, overrides):
     assert arguments.words == [*files, *overrides]
 
 
-@pytest.mark.parametrize("words", [["plan", "--estimate", "a.cfg"], ["plan", "a.cfg", "--estimate"]])
+@pytest.mark.parametrize("words", [["plan", "--estimate", "a.cfg"],
+                                   ["plan", "a.cfg", "--estimate"]])
 def test_estimate_is_a_word_of_plan(words):
     assert cli.parse_arguments(words) == cli.Arguments("plan", ("a.cfg",), (), estimate=True)
 

@@ -111,13 +111,11 @@ def test_threads_share_work_but_not_all_of_it():
     assert cost.cpu_s == 110 and cost.wall_s(1) == 110 and cost.wall_s(10) == 20
 
 
-def test_facets_are_those_of_the_engine():
+def test_limits_are_those_of_the_engine():
     from ddfpipe.engines.native import (
         imager, modelsky, operators, predictor, solveintervals, visibilities,
     )
     from ddfpipe.imaging import facetpredict
-    from ddfpipe.imaging.facetgrid import FacetGrid
-    from ddfpipe.imaging.facets import regular_facets, voronoi_facets
 
     assert imagecosts.MAX_FACET == modelsky.MAX_FACET
     assert imagecosts.DIRECT_LIMIT == predictor.DIRECT_LIMIT
@@ -129,6 +127,12 @@ def test_facets_are_those_of_the_engine():
     assert imagecosts.CHUNK_BYTES == visibilities.CHUNK_BYTES
     assert solvecosts.MODEL_SHARE == solveintervals.MODEL_SHARE
     assert solvecosts.MODEL_BYTES == solveintervals.MODEL_BYTES
+
+
+def test_facets_and_grids_are_like_those_of_the_engine():
+    from ddfpipe.imaging.facetgrid import FacetGrid
+    from ddfpipe.imaging.facets import regular_facets, voronoi_facets
+
     cell, npix = 1.5e-5, 4000
     most = imagecosts.MAX_FACET
     assert imagecosts.facets_of(npix, cell, None).count == \

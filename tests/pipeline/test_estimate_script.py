@@ -12,7 +12,6 @@ import pytest
 
 from ddfpipe.data.ms import read_metadata
 from ddfpipe.data.setsize import read_set_size
-from ddfpipe.errors import DataError
 from workplace import tree_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,11 +113,3 @@ def test_extent_is_that_of_the_whole_table(home):
         assert fast.share(0.0, np.inf) == 1.0 and fast.share(0.0, 1.0) == 0.0
         none = dataclasses.replace(fast, positions=fast.positions[:1])
         assert none.n_bl == 0 and none.share(0, 1e9) == 0.0
-
-
-def test_a_folder_that_is_no_measurement_set(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
-        read_set_size(tmp_path / "x.ms")
-    (tmp_path / "y.ms").mkdir()
-    with pytest.raises(DataError):
-        read_set_size(tmp_path / "y.ms")
