@@ -21,6 +21,10 @@ from ddfpipe.units import SPEED_OF_LIGHT
 GRID_BYTES = 400e6
 """Largest grid; larger ones are left to ducc0, which keeps one plane at a time."""
 
+DIRECT, DEGRID, DEGRID_PLANE, LOAD = 0.25, 15.0, 3.0, 20.0
+"""CPU time in ns: a component and visibility summed directly; a visibility, and each w plane, taken
+from a loaded grid; a pixel and w plane on their way to the grid."""
+
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _predict(uvw, nu, parameters, shape, poly, grid, out):
@@ -56,6 +60,47 @@ def _predict(uvw, nu, parameters, shape, poly, grid, out):
                     out[t0 + i, k, c] = complex(re * p - im * q, re * q + im * p)
 
 
+def reach(uvw, freq) -> tuple[float, float]:
+    """Largest |w| and largest |u| or |v| in wavelengths of uvw (..., 3) m at freq (chan,) Hz."""
+    most = np.abs(np.asarray(uvw).reshape(-1, 3)).max(axis=0) * (np.max(freq) / SPEED_OF_LIGHT)
+    return float(most[2]), float(max(most[0], most[1]))
+
+
+def grid_bytes(facet: Facet, cell: float, w_max: float, uv_max: float) -> int:
+    """Memory of a facet's grid for visibilities of that reach (`reach`)."""
+    return 4 * FacetGrid(facet, cell, w_max, uv_max).size
+
+
+def grid_pays(facet: Facet, cell: float, limits: tuple[float, float], components: int,
+              visibilities: int) -> bool:
+    """Whether so many visibilities of the reach `limits` come cheaper from a facet's grid, which
+    has to be loaded, than from the sum over so many components."""
+    planes = FacetGrid(facet, cell, *limits).n_planes
+    grid = visibilities * (DEGRID + DEGRID_PLANE * planes) + LOAD * planes * facet.ny * facet.nx
+    return components * visibilities * DIRECT > grid
+
+
+class LoadedFacet:
+    """Pixels of a facet on its grid, ready for any number of chunks.
+
+    image (ny, nx) float32, flux a pixel; cell rad; w_max, uv_max: the reach of all the chunks.
+    Errors are near 4e-6.  Threads may share it.
+    """
+
+    def __init__(self, image, facet: Facet, cell: float, w_max: float, uv_max: float):
+        self._grid = FacetGrid(facet, cell, w_max, uv_max)
+        self._grid.load(image)
+
+    def chunk(self, uvw, freq) -> np.ndarray:
+        """Visibilities (time, bl, chan) complex64 for uvw (time, bl, 3) m and freq (chan,) Hz."""
+        seconds = np.ascontiguousarray(uvw, np.float64) / SPEED_OF_LIGHT
+        freq, grid = np.atleast_1d(np.asarray(freq, np.float64)), self._grid
+        out = np.empty((*seconds.shape[:2], freq.size), np.complex64)
+        _predict(seconds, freq, grid.parameters, grid.shape, tap_polynomials(grid.sigma),
+                 grid.buffer, out)
+        return out
+
+
 def facet_to_chunk(*, image, uvw, freq, facet: Facet, cell: float,
                    epsilon: float = 1e-5) -> np.ndarray:
     """`gridding.facet_to_vis` for a chunk uvw (time, bl, 3) m: (time, bl, chan) complex64.
@@ -67,14 +112,8 @@ def facet_to_chunk(*, image, uvw, freq, facet: Facet, cell: float,
     shape = (*np.shape(uvw)[:2], freq.size)
     if 0 in shape or not np.any(image):
         return np.zeros(shape, np.complex64)
-    seconds = np.ascontiguousarray(uvw, np.float64) / SPEED_OF_LIGHT
-    most = np.abs(seconds).max(axis=(0, 1)) * freq.max()
-    grid = FacetGrid(facet, cell, most[2], max(most[0], most[1]))
-    if 4 * grid.size > GRID_BYTES:
+    limits = reach(uvw, freq)
+    if grid_bytes(facet, cell, *limits) > GRID_BYTES:
         return facet_to_vis(image=image, uvw=uvw, freq=freq, facet=facet, cell=cell,
                             epsilon=epsilon)
-    grid.load(image)
-    out = np.empty(shape, np.complex64)
-    _predict(seconds, freq, grid.parameters, grid.shape, tap_polynomials(grid.sigma), grid.buffer,
-             out)
-    return out
+    return LoadedFacet(image, facet, cell, *limits).chunk(uvw, freq)

@@ -20,6 +20,7 @@ from ...imaging.smearing import smearing_factor, uvw_rate
 from ...imaging.weighting import DensityGrid
 from ...units import SPEED_OF_LIGHT
 from .facetmaps import FacetMaps
+from .modelpass import subtract_model
 from .parallel import in_threads
 from .predictor import Predictor, split_model
 
@@ -314,20 +315,10 @@ class Operators:
                 self.scratch.array(f"residual{i}", s.shape, np.complex64)
                 for i, s in enumerate(self.data.sets)
             ]
-        predictor = self.predictor(model)
-        work = [(i, part) for i, s in enumerate(self.data.sets) for part in s.chunks()]
-
-        def subtract(item):
-            i, part = item
-            s = self.data.sets[i]
-            left = np.array(s.vis[part])
-            predictor.subtract(s.cache, part, s.band, self.gains[i], left)
-            self._residual[i][part] = left
-
-        for _ in in_threads(
-            subtract, work, threads=self.threads, monitor=self.monitor, what="predicting"
-        ):
-            pass
+        subtract_model(
+            self.predictor(model), self.data, self.gains, self._residual, memory=self.memory,
+            threads=self.threads, monitor=self.monitor,
+        )
 
     @property
     def residual(self) -> list[np.ndarray] | None:

@@ -1,9 +1,9 @@
 """Predict the visibilities of a sky model, facet by facet.
 
 The brightest components of a facet are summed directly, each smeared exactly and seen through the
-beams of the stations at its place; the others are degridded with the facet's mean response and the
-smearing of its centre.  Neither averages: what a solver compares with data must hold inside every
-cell.
+beams of the stations at its place; the others, degridded or summed, whichever is cheaper, have the
+facet's mean response and the smearing of its centre.  Neither averages: what a solver compares with
+data must hold inside every cell.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...data.model import PixelModel
 from ...imaging.components import predict_components
-from ...imaging.facetpredict import facet_to_chunk
+from ...imaging.facetpredict import LoadedFacet, facet_to_chunk, grid_pays, reach
 from ...imaging.facets import Facet, FacetSet
 from ...imaging.footprint import HALF, spread
 from ...imaging.gains import corrupt
@@ -23,7 +23,7 @@ from ...units import DEGREE
 from .stationbeams import StationBeams
 
 DIRECT_LIMIT = 120
-"""Components of a facet up to which all are summed directly: about the cost of degridding."""
+"""Components of a facet up to which all are summed with their own beams and smearing."""
 
 DIRECT_BRIGHT = 40
 """Components of a more crowded facet that are summed directly, the brightest ones."""
@@ -99,6 +99,25 @@ def split_model(model: PixelModel, facets: FacetSet, maps) -> list[FacetModel]:
     return out
 
 
+def _mean_spectrum(piece: FacetModel, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (n,) over the channels of the faint components' flux (chan, all), and (chan,) factors
+    by which it comes nearest to all of them in a channel."""
+    flux = flux[:, ~piece.bright]
+    mean = flux.mean(axis=0)
+    power = float((mean**2).sum(dtype=np.float64))
+    shares = flux @ mean / power if power > 0 else np.ones(len(flux))
+    return mean, shares.astype(np.float32)
+
+
+def _faint_image(piece: FacetModel, flux: np.ndarray) -> np.ndarray:
+    """(ny, nx) float32 image of a facet's faint components, flux (n,), smeared relative to the
+    facet's centre."""
+    which = ~piece.bright
+    image = np.zeros((piece.facet.ny, piece.facet.nx), np.float32)
+    spread(piece.y[which], piece.x[which], (flux * piece.smear[which])[None], image[None])
+    return image
+
+
 class Predictor:
     """Visibilities of a sky model for the measurement sets of a job.
 
@@ -118,10 +137,29 @@ class Predictor:
         """Facets that hold any component."""
         return [i for i, part in enumerate(self.parts) if part.size]
 
-    def facet(self, cache, part: slice, index: int, bands: np.ndarray) -> np.ndarray:
+    def crowded(self, limits: tuple[float, float], visibilities: int) -> list[int]:
+        """Facets whose faint components are cheaper to take from a grid, for so many visibilities
+        of the reach `limits` (`facetpredict.reach`)."""
+        return [i for i, piece in enumerate(self.parts)
+                if not piece.bright.all() and self.grid_pays(piece, limits, visibilities)]
+
+    def grid_pays(self, piece: FacetModel, limits: tuple[float, float], visibilities: int) -> bool:
+        """Whether that is so of one facet."""
+        return grid_pays(piece.facet, self.facets.cell, limits, int((~piece.bright).sum()),
+                         visibilities)
+
+    def load(self, cache, index: int, bands: np.ndarray, limits) -> LoadedFacet:
+        """The grid of a crowded facet for all of a measurement set, of the reach `limits`."""
+        piece = self.parts[index]
+        mean, _ = _mean_spectrum(piece, piece.model.at(cache.freq) * piece.response[bands])
+        return LoadedFacet(_faint_image(piece, mean), piece.facet, self.facets.cell, *limits)
+
+    def facet(self, cache, part: slice, index: int, bands: np.ndarray,
+              loaded: LoadedFacet | None = None) -> np.ndarray:
         """Visibilities of one facet, smeared, over the gains towards the facet's centre.
 
         cache : VisCache; part : slice of time; bands : (chan,) sub-band of each channel
+        loaded : what `load` made of the facet for this measurement set, None: made here
 
         Returns
         -------
@@ -139,7 +177,7 @@ class Predictor:
         for group in piece.groups():
             self._sum(piece, group, flux, response, uvw, cache, part, smear, vis)
         if not piece.bright.all():
-            vis += self._degrid(piece, ~piece.bright, flux * response, uvw, cache, smear)
+            vis += self._degrid(piece, flux * response, uvw, cache, smear, loaded)
         return vis
 
     def _sum(self, piece, group, flux, response, uvw, cache, part, smear, out) -> None:
@@ -161,19 +199,28 @@ class Predictor:
         beams = piece.stations.ratio(cache, part, piece.facet, float(l @ share), float(m @ share))
         corrupt(vis, beams, out=out)
 
-    def _degrid(self, piece, which, flux, uvw, cache, smear):
-        """Degrid the mean spectrum of some components, scaled in every channel to theirs."""
-        facet, flux = piece.facet, flux[:, which]
-        mean = flux.mean(axis=0)
-        image = np.zeros((facet.ny, facet.nx), np.float32)
-        spread(piece.y[which], piece.x[which], (mean * piece.smear[which])[None], image[None])
-        vis = facet_to_chunk(
-            image=image, uvw=uvw, freq=cache.freq, facet=facet, cell=self.facets.cell,
-            epsilon=EPSILON,
-        )
-        power = float((mean**2).sum(dtype=np.float64))
-        if power > 0:
-            vis *= (flux @ mean / power).astype(np.float32)
+    def _degrid(self, piece, flux, uvw, cache, smear, loaded):
+        """The faint components with the facet's mean response, smeared as its centre is.
+
+        From a grid with their mean spectrum, scaled in every channel to theirs; where there are too
+        few visibilities to make one, from the sum over all.
+        """
+        facet, (mean, shares) = piece.facet, _mean_spectrum(piece, flux)
+        if loaded is not None:
+            vis = loaded.chunk(uvw, cache.freq)
+            vis *= shares
+        elif self.grid_pays(piece, reach(uvw, cache.freq), uvw[..., 0].size * cache.n_chan):
+            vis = facet_to_chunk(
+                image=_faint_image(piece, mean), uvw=uvw, freq=cache.freq, facet=facet,
+                cell=self.facets.cell, epsilon=EPSILON,
+            )
+            vis *= shares
+        else:
+            which = ~piece.bright
+            vis = predict_components(
+                l=piece.l[which], m=piece.m[which], uvw=uvw, freq=cache.freq,
+                flux=(flux[:, which] * piece.smear[which]).T,
+            )
         if smear is not None:
             vis *= smearing_factor(
                 uvw=uvw, rate=smear[2], freq=cache.freq, chan_width=smear[0], interval=smear[1],
@@ -181,12 +228,16 @@ class Predictor:
             )
         return vis
 
-    def add(self, cache, part: slice, bands, gains, out: np.ndarray, scale: float = 1.0) -> None:
-        """Add the whole model, corrupted by `gains` (GainField), to `out` (time, bl, chan)."""
-        for index in self.occupied():
-            vis = self.facet(cache, part, index, bands)
+    def add(self, cache, part: slice, bands, gains, out: np.ndarray, scale: float = 1.0,
+            only: list[int] | None = None, loaded: dict[int, LoadedFacet] | None = None) -> None:
+        """Add the model, corrupted by `gains` (GainField), to `out` (time, bl, chan).
+
+        only : facets, all by default; loaded : what `load` made of some of them
+        """
+        for index in self.occupied() if only is None else only:
+            vis = self.facet(cache, part, index, bands, (loaded or {}).get(index))
             corrupt(vis, gains.stations(index, part), scale=scale, out=out)
 
-    def subtract(self, cache, part: slice, bands, gains, out: np.ndarray) -> None:
-        """Take the whole model, corrupted by `gains` (GainField), out of `out` (time, bl, chan)."""
-        self.add(cache, part, bands, gains, out, scale=-1.0)
+    def subtract(self, cache, part: slice, bands, gains, out: np.ndarray, **some) -> None:
+        """Take the model out of `out`, as `add` puts it in."""
+        self.add(cache, part, bands, gains, out, scale=-1.0, **some)

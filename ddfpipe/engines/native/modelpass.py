@@ -1,0 +1,92 @@
+"""Taking a model out of all the visibilities of a job.
+
+To lay a facet's pixels on its grid takes transforms, a second or more for a facet of a degree.  A
+measurement set that is gone through in several chunks therefore keeps the grids of as many facets
+as the memory holds, and goes through all its chunks with these; what is left so far stays on disk
+between one group of facets and the next.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...imaging.facetpredict import grid_bytes, reach
+from .parallel import in_threads
+from .predictor import Predictor
+
+WHAT = "predicting"
+
+
+def subtract_model(predictor: Predictor, data, gains: list, left: list[np.ndarray], *,
+                   memory: float, threads: int, monitor) -> None:
+    """Fill `left` with the visibilities of `data` less a model.
+
+    Parameters
+    ----------
+    predictor : Predictor of the model
+    data : Data
+    gains : list of GainField, one a measurement set
+    left : list of (time, bl, chan) complex64, one a measurement set; written
+    memory : bytes that grids may take, all together
+    """
+    short = [(i, s.chunks()[0]) for i, s in enumerate(data.sets) if len(s.chunks()) == 1]
+
+    def whole(item) -> None:
+        i, part = item
+        s = data.sets[i]
+        vis = np.array(s.vis[part])
+        predictor.subtract(s.cache, part, s.band, gains[i], vis)
+        left[i][part] = vis
+
+    for _ in in_threads(whole, short, threads=threads, monitor=monitor, what=WHAT):
+        pass
+    for i, s in enumerate(data.sets):
+        if len(s.chunks()) > 1:
+            _by_facets(predictor, s, gains[i], left[i], memory, threads, monitor)
+
+
+def _by_facets(predictor: Predictor, s, gains, left, memory, threads, monitor) -> None:
+    """One measurement set, group of facets by group of facets."""
+    reaches = [reach(s.cache.uvw[part], s.cache.freq) for part in s.chunks()]
+    limits = tuple(float(most) for most in np.max(reaches, axis=0))
+    vis = s.vis
+    for group, crowded in facet_groups(predictor, limits, s.vis.size, memory):
+        grids = in_threads(
+            lambda index: predictor.load(s.cache, index, s.band, limits), crowded,
+            threads=threads, monitor=monitor, what=f"{WHAT}, grids")
+        loaded = dict(zip(crowded, grids))
+
+        def subtract(part, vis=vis, group=group, loaded=loaded) -> None:
+            out = np.array(vis[part])
+            predictor.subtract(s.cache, part, s.band, gains, out, only=group, loaded=loaded)
+            left[part] = out
+
+        for _ in in_threads(subtract, s.chunks(), threads=threads, monitor=monitor, what=WHAT):
+            pass
+        vis = left
+    if vis is s.vis:  # a model without components
+        for part in s.chunks():
+            left[part] = vis[part]
+
+
+def facet_groups(predictor: Predictor, limits: tuple[float, float], visibilities: int,
+                 memory: float) -> list[tuple[list[int], list[int]]]:
+    """(facets, those of them that get a grid) in turn, so that a group's grids fit the memory.
+
+    limits : reach of the visibilities (`facetpredict.reach`).  A facet whose grid alone does not
+    fit gets none, and is laid on a smaller one, or left to ducc0, chunk by chunk.
+    """
+    groups, used, crowded = [], 0.0, set(predictor.crowded(limits, visibilities))
+    for index in predictor.occupied():
+        size = 0.0
+        if index in crowded:
+            size = float(grid_bytes(predictor.parts[index].facet, predictor.facets.cell, *limits))
+        kept = 0.0 < size <= memory
+        if not groups or (kept and used + size > memory):
+            groups.append(([], []))
+            used = 0.0
+        groups[-1][0].append(index)
+        if kept:
+            groups[-1][1].append(index)
+            used += size
+    return groups
