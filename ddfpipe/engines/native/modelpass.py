@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...imaging.facetpredict import grid_bytes, reach
+from ...imaging.facetpredict import grid_bytes
 from .parallel import in_threads
 from .predictor import Predictor
 
@@ -47,12 +47,10 @@ def subtract_model(predictor: Predictor, data, gains: list, left: list[np.ndarra
 
 def _by_facets(predictor: Predictor, s, gains, left, memory, threads, monitor) -> None:
     """One measurement set, group of facets by group of facets."""
-    reaches = [reach(s.cache.uvw[part], s.cache.freq) for part in s.chunks()]
-    limits = tuple(float(most) for most in np.max(reaches, axis=0))
     vis = s.vis
-    for group, crowded in facet_groups(predictor, limits, s.vis.size, memory):
+    for group, crowded in facet_groups(predictor, s.cache, memory):
         grids = in_threads(
-            lambda index: predictor.load(s.cache, index, s.band, limits), crowded,
+            lambda index: predictor.load(s.cache, index, s.band), crowded,
             threads=threads, monitor=monitor, what=f"{WHAT}, grids")
         loaded = dict(zip(crowded, grids))
 
@@ -69,14 +67,15 @@ def _by_facets(predictor: Predictor, s, gains, left, memory, threads, monitor) -
             left[part] = vis[part]
 
 
-def facet_groups(predictor: Predictor, limits: tuple[float, float], visibilities: int,
+def facet_groups(predictor: Predictor, cache,
                  memory: float) -> list[tuple[list[int], list[int]]]:
     """(facets, those of them that get a grid) in turn, so that a group's grids fit the memory.
 
-    limits : reach of the visibilities (`facetpredict.reach`).  A facet whose grid alone does not
+    cache : VisCache of a measurement set.  A facet whose grid alone does not
     fit gets none, and is laid on a smaller one, or left to ducc0, chunk by chunk.
     """
-    groups, used, crowded = [], 0.0, set(predictor.crowded(limits, visibilities))
+    groups, used, crowded = [], 0.0, set(predictor.crowded(cache))
+    limits = predictor.limits(cache)
     for index in predictor.occupied():
         size = 0.0
         if index in crowded:

@@ -31,6 +31,9 @@ DIRECT_BRIGHT = 40
 EPSILON = 1e-5
 """Accuracy of degridding."""
 
+USUAL_SLOTS = 60
+"""Slots of a measurement set that are predicted at a time, about, where no grid is kept."""
+
 GROUP = 0.1 * DEGREE
 """Components summed directly share a beam within squares of this size."""
 
@@ -132,27 +135,43 @@ class Predictor:
         self.facets = facets
         self.parts = parts
         self.decorrelation = decorrelation
+        self._limits: dict[str, tuple[float, float]] = {}
+        self._pays: dict[tuple[str, int, int], bool] = {}
 
     def occupied(self) -> list[int]:
         """Facets that hold any component."""
         return [i for i, part in enumerate(self.parts) if part.size]
 
-    def crowded(self, limits: tuple[float, float], visibilities: int) -> list[int]:
-        """Facets whose faint components are cheaper to take from a grid, for so many visibilities
-        of the reach `limits` (`facetpredict.reach`)."""
+    def crowded(self, cache) -> list[int]:
+        """Facets whose faint components are cheaper to take from a grid that serves a whole
+        measurement set."""
         return [i for i, piece in enumerate(self.parts)
-                if not piece.bright.all() and self.grid_pays(piece, limits, visibilities)]
+                if not piece.bright.all() and self._grid_pays(cache, i, len(cache.time))]
 
-    def grid_pays(self, piece: FacetModel, limits: tuple[float, float], visibilities: int) -> bool:
-        """Whether that is so of one facet."""
-        return grid_pays(piece.facet, self.facets.cell, limits, int((~piece.bright).sum()),
-                         visibilities)
+    def _grid_pays(self, cache, index: int, slots: int) -> bool:
+        """Whether that is so of a facet whose grid serves so many slots."""
+        key = cache.name, index, slots
+        if key not in self._pays:
+            piece = self.parts[index]
+            self._pays[key] = grid_pays(
+                piece.facet, self.facets.cell, self.limits(cache), int((~piece.bright).sum()),
+                slots * cache.n_bl * cache.n_chan)
+        return self._pays[key]
 
-    def load(self, cache, index: int, bands: np.ndarray, limits) -> LoadedFacet:
-        """The grid of a crowded facet for all of a measurement set, of the reach `limits`."""
+    def limits(self, cache) -> tuple[float, float]:
+        """Reach (`facetpredict.reach`) of all visibilities of a measurement set."""
+        if cache.name not in self._limits:
+            found = [reach(cache.uvw[t:t + USUAL_SLOTS], cache.freq)
+                     for t in range(0, len(cache.time), USUAL_SLOTS)]
+            self._limits[cache.name] = tuple(float(most) for most in np.max(found, axis=0))
+        return self._limits[cache.name]
+
+    def load(self, cache, index: int, bands: np.ndarray) -> LoadedFacet:
+        """The grid of a crowded facet for all of a measurement set."""
         piece = self.parts[index]
         mean, _ = _mean_spectrum(piece, piece.model.at(cache.freq) * piece.response[bands])
-        return LoadedFacet(_faint_image(piece, mean), piece.facet, self.facets.cell, *limits)
+        return LoadedFacet(_faint_image(piece, mean), piece.facet, self.facets.cell,
+                           *self.limits(cache))
 
     def facet(self, cache, part: slice, index: int, bands: np.ndarray,
               loaded: LoadedFacet | None = None) -> np.ndarray:
@@ -177,7 +196,7 @@ class Predictor:
         for group in piece.groups():
             self._sum(piece, group, flux, response, uvw, cache, part, smear, vis)
         if not piece.bright.all():
-            vis += self._degrid(piece, flux * response, uvw, cache, smear, loaded)
+            vis += self._faint(index, flux * response, uvw, cache, smear, loaded)
         return vis
 
     def _sum(self, piece, group, flux, response, uvw, cache, part, smear, out) -> None:
@@ -199,17 +218,19 @@ class Predictor:
         beams = piece.stations.ratio(cache, part, piece.facet, float(l @ share), float(m @ share))
         corrupt(vis, beams, out=out)
 
-    def _degrid(self, piece, flux, uvw, cache, smear, loaded):
+    def _faint(self, index, flux, uvw, cache, smear, loaded):
         """The faint components with the facet's mean response, smeared as its centre is.
 
-        From a grid with their mean spectrum, scaled in every channel to theirs; where there are too
-        few visibilities to make one, from the sum over all.
+        From a grid with their mean spectrum, scaled in every channel to theirs; or from the sum
+        over all.  Which of them depends on the model and the measurement set alone, not on how many
+        slots there are at a time, which the memory and the threads decide.
         """
+        piece = self.parts[index]
         facet, (mean, shares) = piece.facet, _mean_spectrum(piece, flux)
         if loaded is not None:
             vis = loaded.chunk(uvw, cache.freq)
             vis *= shares
-        elif self.grid_pays(piece, reach(uvw, cache.freq), uvw[..., 0].size * cache.n_chan):
+        elif self._grid_pays(cache, index, min(len(cache.time), USUAL_SLOTS)):
             vis = facet_to_chunk(
                 image=_faint_image(piece, mean), uvw=uvw, freq=cache.freq, facet=facet,
                 cell=self.facets.cell, epsilon=EPSILON,

@@ -100,8 +100,11 @@ def test_groups_fill_the_memory(monkeypatch):
         def occupied(self):
             return list(range(10))
 
-        def crowded(self, *_):
+        def crowded(self, cache):
             return [i for i in range(10) if i % 3]
+
+        def limits(self, cache):
+            return 1.0, 1.0
 
         class facets:  # noqa: N801
             cell = 1.0
@@ -109,7 +112,7 @@ def test_groups_fill_the_memory(monkeypatch):
         parts = [type("Piece", (), {"facet": None})] * 10
 
     monkeypatch.setattr(modelpass, "grid_bytes", lambda *_: 100)
-    groups = modelpass.facet_groups(Ten(), (1.0, 1.0), 1000, memory=250)
+    groups = modelpass.facet_groups(Ten(), None, memory=250)
     assert [i for group, _ in groups for i in group] == list(range(10))
     assert [c for _, c in groups] == [[1, 2], [4, 5], [7, 8]]
-    assert modelpass.facet_groups(Ten(), (1.0, 1.0), 1000, memory=50) == [(list(range(10)), [])]
+    assert modelpass.facet_groups(Ten(), None, memory=50) == [(list(range(10)), [])]
