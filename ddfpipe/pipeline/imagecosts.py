@@ -27,9 +27,9 @@ BOX, PLANE, PLANES = 20 * NS, 4 * NS, 0.12 * NS
 AVERAGE, SAMPLE, SAMPLES = 10 * NS, 420 * NS, 0.3
 """Where grids exceed the memory: averaging a visibility of a facet, gridding an averaged sample,
 samples that are left of a visibility."""
-DIRECT, GROUPS, DEGRID, DEGRID_PLANE = 0.35 * NS, 40 * NS, 15 * NS, 3 * NS
-"""A visibility: a component summed directly; gains and beams of the components of a facet;
-degridding a facet, and each of its w planes."""
+DIRECT, FAINT, GROUPS, DEGRID, DEGRID_PLANE = 0.35 * NS, 0.25 * NS, 40 * NS, 15 * NS, 3 * NS
+"""A visibility: a component summed directly with its smearing, and without; gains and beams of the
+components of a facet; degridding a facet, and each of its w planes."""
 LOAD = 20 * NS
 """A pixel and w plane of a facet on its way to the grid that is degridded."""
 DUCC, DUCC_PIXEL = 150 * NS, 110 * NS
@@ -150,10 +150,13 @@ def pass_s(job: ImageJob, facets: Facets, world: World, psf: bool = False) -> fl
     return facets.count * (data + side**2 * bands * transform_s(planes))
 
 
-def predict_s(sets: list["SetSize"], facets: Facets, cell: float, slots: float = math.inf) -> float:
+def predict_s(sets: list["SetSize"], facets: Facets, cell: float, memory: float,
+              slots: float | None = None) -> float:
     """CPU seconds of predicting all visibilities of the model of an image.
 
-    slots: time slots that are predicted at a time, at most; each time every facet is transformed.
+    memory: bytes that the engine may use.  slots: time slots that a solve predicts at a time, at
+    most; each time the grids of facets are made anew, unless sums are cheaper.  None: grids are
+    kept for a whole measurement set.
     """
     inside = COMPONENTS * facets.area
     every = visibilities(sets)
@@ -162,12 +165,16 @@ def predict_s(sets: list["SetSize"], facets: Facets, cell: float, slots: float =
     direct = (1 - crowded) * min(inside, DIRECT_LIMIT) + crowded * DIRECT_BRIGHT
     # all baselines of the data are predicted, whatever the image leaves out
     planes, size = grid_shape(facets.longer, cell, sets, VisSelection((), ""), PREDICTION)
-    without = beyond(size / PREDICT_BYTES)
-    times = sum(math.ceil(s.n_time / max(1.0, min(slots, chunk_slots(s)))) for s in sets)
+    if slots is None:
+        times, room = len(sets), GRID_SHARE * memory
+    else:
+        times, room = sum(math.ceil(s.n_time / max(1.0, slots)) for s in sets), PREDICT_BYTES
+    without = beyond(size / room)
     pixel = (1 - without) * (BOX + LOAD * planes) + without * DUCC_PIXEL
     sample = (1 - without) * (DEGRID + DEGRID_PLANE * planes) + without * DUCC
-    return facets.count * (every * (DIRECT * direct + GROUPS + crowded * sample)
-                           + crowded * times * facets.side**2 * pixel)
+    faint = min(every * sample + times * facets.side**2 * pixel,
+                every * FAINT * max(inside - DIRECT_BRIGHT, 0.0))
+    return facets.count * (every * (DIRECT * direct + GROUPS) + crowded * faint)
 
 
 def chunk_slots(size: "SetSize") -> float:
@@ -196,7 +203,7 @@ def image_cost(job: ImageJob, world: World) -> Cost:
     opened = 0 if job.reuse and job.reuse_what else 1
     dirty = pass_s(job, facets, world)
     psf = 0.0 if job.reuse else pass_s(job, facets, world, psf=True)
-    model = predict_s(sets, facets, cell)
+    model = predict_s(sets, facets, cell, world.memory)
     predictions = job.major_cycles + (1 if job.start_model and opened else 0)
     planes = planes_of(job, sets)
     # every plane is gridded by itself, but all of them share the visibilities out

@@ -148,7 +148,8 @@ def _predicted(walk: Walk, sets: list[Any], clusters: Path | None) -> float:
     """CPU seconds of predicting the model of the main image."""
     cell = walk.world.cell_arcsec * ARCSEC
     facets = imagecosts.facets_of(walk.world.npix, cell, walk.world.n_dir if clusters else None)
-    return imagecosts.predict_s(sets, facets, cell)
+    slots = min(map(imagecosts.chunk_slots, sets), default=1.0)
+    return imagecosts.predict_s(sets, facets, cell, walk.world.memory, slots)
 
 
 def _spectra(walk: Walk, job: DynspecJob) -> Cost:

@@ -69,7 +69,8 @@ def solve_cost(job: SolveJob, world: World, npix: int, cell: float) -> Cost:
             prior = PRIOR * min(fits, PRIOR_INTERVALS) * one
     room = min(MODEL_SHARE * world.memory, MODEL_BYTES)
     a_slot = max((8.0 * n_dir * s.n_bl * s.n_chan for s in sets), default=1.0)
-    model = predict_s(sets, facets, cell, room / world.solve_threads // max(a_slot, 1.0))
+    model = predict_s(sets, facets, cell, world.memory,
+                      room / world.solve_threads // max(a_slot, 1.0))
     # the first set, which finds the prior, is solved alone
     alone = prior + (fit + model) / max(len(sets), 1)
     shared = model + fit + prior - alone
