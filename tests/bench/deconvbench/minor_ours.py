@@ -37,7 +37,8 @@ def imager_of(job: dict, arrays, threads: int):
     imager._middle = len(arrays["psf"]) // 2
     data = SimpleNamespace(band_freq=arrays["band_freq"], band_weight=arrays["band_weight"],
                            n_bands=len(arrays["band_freq"]))
-    return imager, SimpleNamespace(data=data)
+    scratch = SimpleNamespace(image=lambda shape: np.zeros(shape, np.float32))
+    return imager, SimpleNamespace(data=data, scratch=scratch)
 
 
 def minor_cycles(job: dict, arrays, residual, model, threads: int = 1):
