@@ -172,8 +172,12 @@ def full_facet(ms: Path, field: Path, setting: Setting, folder: Path, most: floa
     one = data.sets[0]
     left = np.array(one.vis)
     part = slice(0, one.shape[0])
-    out["prediction"] = least(lambda: [
-        predictor.subtract(one.cache, part, one.band, o.gains[0], left) for _ in range(again)], 1)
+    grids: dict = {}
+    out["grid of the model"] = least(
+        lambda: grids.update({index: predictor.load(one.cache, index, one.band)}), 1)
+    for name, loaded in (("prediction from it", grids), ("prediction by sums", {})):
+        out[name] = least(lambda: [predictor.subtract(
+            one.cache, part, one.band, o.gains[0], left, loaded=loaded) for _ in range(again)], 1)
     return out
 
 
