@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from ddfpipe.data.ms import open_table
+from ddfpipe.data.stations import is_international
 from ddfpipe.errors import DataError
-
-DUTCH = ("CS", "RS")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +93,9 @@ def read_set_size(path: str | Path, drop_international: bool = False) -> SetSize
         stations, a_slot = _slot(main, len(names))
         times = _times(main, a_slot, interval)
     if drop_international:
-        stations = [a for a in stations if names[a].startswith(DUTCH)]
+        with open_table(path / "OBSERVATION") as table:
+            telescope = str(table.getcell("TELESCOPE_NAME", 0))
+        stations = [a for a in stations if not is_international(names[a], telescope)]
     return SetSize(positions[stations], times, interval, np.sort(freqs))
 
 
