@@ -67,12 +67,10 @@ def places(rng, count: int) -> tuple[np.ndarray, np.ndarray]:
 def make_image(folder: Path, npix: int, facets: int, cycles: int) -> None:
     """The image itself, with the engine's own messages."""
     from ddfpipe.data.clusters import make_directions, write_clusters
-    from ddfpipe.engines.base import ImageJob, VisSelection
+    from ddfpipe.engines.base import ImageJob, Silent, VisSelection
     from ddfpipe.engines.native.engine import NativeEngine
 
-    class Listener:
-        def progress(self, *_): pass
-        def check(self): pass
+    class Listener(Silent):
         def message(self, text): print(text, flush=True)
 
     place = folder / "image"

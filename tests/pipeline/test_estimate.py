@@ -10,7 +10,7 @@ import recorded
 from ddfpipe.data.setsize import SetSize
 from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
 from ddfpipe.pipeline import estimate, imagecosts, solvecosts
-from ddfpipe.pipeline.costs import Cost, World
+from ddfpipe.pipeline.costs import NS, Cost, World
 from ddfpipe.pipeline.decisions import Decision
 from ddfpipe.pipeline.jobcosts import costs_of
 from ddfpipe.pipeline.selfcal import build_recipe
@@ -125,6 +125,10 @@ def test_limits_are_those_of_the_engine():
     assert imagecosts.IN_MEMORY == visibilities.IN_MEMORY
     assert imagecosts.PREDICT_BYTES == facetpredict.GRID_BYTES
     assert imagecosts.CHUNK_BYTES == visibilities.CHUNK_BYTES
+    ours = (imagecosts.FAINT, imagecosts.DEGRID, imagecosts.DEGRID_PLANE, imagecosts.LOAD)
+    theirs = (facetpredict.DIRECT, facetpredict.DEGRID, facetpredict.DEGRID_PLANE,
+              facetpredict.LOAD)
+    assert ours == pytest.approx([NS * cost for cost in theirs])
     assert solvecosts.MODEL_SHARE == solveintervals.MODEL_SHARE
     assert solvecosts.MODEL_BYTES == solveintervals.MODEL_BYTES
 

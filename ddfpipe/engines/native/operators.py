@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...imaging import facetpredict
 from ...imaging.averaging import average_to_facet, plan_averaging
 from ...imaging.facetgrid import FacetGrid, open_grids
 from ...imaging.facetpass import grid_chunk
@@ -85,13 +86,11 @@ def reach(data) -> tuple[float, float]:
     """Largest |w| and largest |u| or |v| in wavelengths of visibilities that have any weight."""
     w_max = uv_max = 1.0
     for s in data.sets:
-        wave = s.cache.freq.max() / SPEED_OF_LIGHT
         for part in s.chunks():
             used = np.any(s.weight[part] > 0, axis=-1)
-            uvw = np.abs(s.cache.uvw[part][used])
-            if len(uvw):
-                w_max = max(w_max, float(uvw[:, 2].max() * wave))
-                uv_max = max(uv_max, float(uvw[:, :2].max() * wave))
+            if used.any():
+                w, uv = facetpredict.reach(s.cache.uvw[part][used], s.cache.freq)
+                w_max, uv_max = max(w_max, w), max(uv_max, uv)
     return w_max, uv_max
 
 

@@ -226,12 +226,10 @@ class Predictor:
         slots there are at a time, which the memory and the threads decide.
         """
         piece = self.parts[index]
-        facet, (mean, shares) = piece.facet, _mean_spectrum(piece, flux)
-        if loaded is not None:
-            vis = loaded.chunk(uvw, cache.freq)
-            vis *= shares
-        elif self._grid_pays(cache, index, min(len(cache.time), USUAL_SLOTS)):
-            vis = facet_to_chunk(
+        facet = piece.facet
+        if loaded is not None or self._grid_pays(cache, index, min(len(cache.time), USUAL_SLOTS)):
+            mean, shares = _mean_spectrum(piece, flux)
+            vis = loaded.chunk(uvw, cache.freq) if loaded is not None else facet_to_chunk(
                 image=_faint_image(piece, mean), uvw=uvw, freq=cache.freq, facet=facet,
                 cell=self.facets.cell, epsilon=EPSILON,
             )

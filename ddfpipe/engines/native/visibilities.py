@@ -45,7 +45,6 @@ class Scratch:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._images = 0
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
@@ -60,8 +59,7 @@ class Scratch:
         """
         if 4 * math.prod(shape) <= IN_MEMORY:
             return np.zeros(shape, np.float32)
-        self._images += 1
-        path = self.folder / f"image{self._images}.npy"
+        path = self.folder / "image.npy"
         array = allocate(path, np.float32, shape)
         path.unlink()
         return array
