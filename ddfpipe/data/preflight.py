@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 from ddfpipe.data.mschecks import MSFacts, Problem, check_together, examine, group_observations
 from ddfpipe.data.ms import MSInfo
 from ddfpipe.data.mscolumn import column_outlook
-from ddfpipe.data.sizes import size_text
+from ddfpipe.data.sizes import existing_folder, rounded_size, short_disks, size_text
 from ddfpipe.errors import DataError, ResourceError
 
 
@@ -84,17 +83,17 @@ def _date(mjd_seconds: float) -> str:
 
 def preflight(small: list[Path], full: list[Path] | None, column: str, *,
               drop_international: bool = False,
-              disk_needed: Mapping[str | Path, int] | None = None,
-              memory_needed: int | None = None,
+              disk_needed: Mapping[str | Path, float] | None = None,
+              memory_needed: tuple[str, float] | None = None,
               memory_available: int | None = None,
               written: Mapping[Path, tuple[str, ...]] | None = None) -> PreflightReport:
     """Check the measurement sets of both lists and the resources of a run.
 
     small, full: paths of the two lists (full None when there is none); column: the data column to
-    read.  disk_needed: bytes that will be written under each directory.  memory_needed and
-    memory_available: bytes (available None asks the machine).  written: the measurement sets that
-    will be changed, with the columns to write.  Never raises for what it finds: see
-    `PreflightReport`.
+    read.  disk_needed: bytes that will be written under each directory.  memory_needed: stage that
+    needs most memory, and bytes; memory_available: bytes, None asks the machine.  written: the
+    measurement sets that will be changed, with the columns to write.  Never raises for what it
+    finds: see `PreflightReport`.
     """
     paths: dict[Path, Path] = {}
     for path in [*small, *(full or [])]:
@@ -105,8 +104,9 @@ def preflight(small: list[Path], full: list[Path] | None, column: str, *,
     infos = [f.info for f in facts if f.info is not None]
     problems += check_together(infos)
     problems += _check_written(written or {})
-    problems += _check_disk(disk_needed or {})
-    problems += _check_memory(memory_needed, memory_available)
+    problems += check_folders(disk_needed or {}) + check_disks(disk_needed or {})
+    if memory_needed is not None:
+        problems += check_memory(*memory_needed, memory_available)
     return PreflightReport(tuple(facts), tuple(_join_alike(problems)), column)
 
 
@@ -149,37 +149,33 @@ def _check_written(written: Mapping[Path, tuple[str, ...]]) -> list[Problem]:
     return found
 
 
-def _check_disk(needed: Mapping[str | Path, int]) -> list[Problem]:
-    """Directories must be writable, and each file system large enough for all that goes there."""
-    found = []
-    by_device: dict[int, list[tuple[Path, int]]] = {}
-    for folder, size in needed.items():
-        existing = Path(folder).absolute()
-        while not existing.exists():
-            existing = existing.parent
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            found.append(Problem("not-writable", f"{folder}: cannot be written; change its "
-                                 "permissions or choose another directory", resource=True))
-        by_device.setdefault(existing.stat().st_dev, []).append((existing, int(size)))
-    for entries in by_device.values():
-        total, free = sum(size for _, size in entries), shutil.disk_usage(entries[0][0]).free
-        if total > free:
-            where = ", ".join(str(folder) for folder, _ in entries)
-            found.append(Problem("disk", f"{where}: the run will write some {size_text(total)}, "
-                                 f"{size_text(free)} are free; free space or set cache_dir to a "
-                                 "larger disk", resource=True))
-    return found
+def check_folders(folders: Iterable[str | Path]) -> list[Problem]:
+    """Directories that cannot be written."""
+    places = {folder: existing_folder(folder) for folder in folders}
+    return [Problem("not-writable", f"{folder}: cannot be written; change its permissions or "
+                    "choose another directory", resource=True)
+            for folder, place in places.items()
+            if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK)]
 
 
-def _check_memory(needed: int | None, available: int | None) -> list[Problem]:
-    if needed is None:
-        return []
+def check_disks(needed: Mapping[str | Path, float]) -> list[Problem]:
+    """Disks that are too small for what goes there (bytes by folder)."""
+    return [Problem("disk", f"{', '.join(map(str, short.folders))}: the run will write some "
+                    f"{rounded_size(short.needed)}, {size_text(short.free)} are free; free space, "
+                    "set [control] cache_dir to a larger disk, or run in a directory on one",
+                    resource=True)
+            for short in short_disks(needed)]
+
+
+def check_memory(stage: str, needed: float, available: int | None) -> list[Problem]:
+    """A stage that needs more bytes of memory than there are; available None asks the machine."""
     if available is None:
         import psutil
 
         available = psutil.virtual_memory().available
     if needed <= available:
         return []
-    return [Problem("memory", f"the run needs some {size_text(needed)} of memory, "
-                    f"{size_text(available)} are available; use smaller images or another "
-                    "machine", resource=True)]
+    return [Problem("memory", f"{stage} will need some {rounded_size(needed)} of memory, "
+                    f"{size_text(available)} can be had: make [image] imsize or nband smaller, "
+                    "raise [machine] memory_limit_gb if more may be used than that, or take a "
+                    "machine with more memory", resource=True)]

@@ -37,13 +37,15 @@ class Cost:
     """What a stage takes.
 
     parallel_s, serial_s: CPU seconds of what threads share, and of what one does.
-    memory_bytes: peak.  product_bytes: below the working directory.  cache_bytes: below the
-    cache directory, kept for later stages.  scratch_bytes: there too, while the stage is at work.
+    memory_bytes: peak; mapped_bytes: pages of files in it, which go where room is short.
+    product_bytes: below the working directory.  cache_bytes: below the cache directory, kept for
+    later stages.  scratch_bytes: there too, while the stage is at work.
     """
 
     parallel_s: float = 0.0
     serial_s: float = 0.0
     memory_bytes: float = BASE_MEMORY
+    mapped_bytes: float = 0.0
     product_bytes: float = 0.0
     cache_bytes: float = 0.0
     scratch_bytes: float = 0.0
@@ -52,6 +54,11 @@ class Cost:
     def cpu_s(self) -> float:
         """CPU seconds."""
         return self.parallel_s + self.serial_s
+
+    @property
+    def held_bytes(self) -> float:
+        """Memory that the stage cannot do without."""
+        return self.memory_bytes - self.mapped_bytes
 
     @property
     def disk_bytes(self) -> float:
@@ -95,9 +102,12 @@ class World:
     cell_arcsec: float
 
     def of(self, ms: Iterable[Path], mhz: tuple[float, float] | None = None) -> list["SetSize"]:
-        """Sizes of some measurement sets, those whose mean frequency lies in lo <= f < hi."""
+        """Sizes of some measurement sets, those whose mean frequency lies in lo <= f < hi.
+
+        Sets of unknown size count nothing.
+        """
         low, high = mhz or (0.0, math.inf)
-        return [s for s in (self.sets[path] for path in ms)
+        return [s for s in (self.sets[path] for path in ms if path in self.sets)
                 if low <= s.freqs.mean() / MHZ < high]
 
 
@@ -112,6 +122,11 @@ def used_visibilities(sets: Iterable["SetSize"], vis: VisSelection) -> float:
     return float(sum(s.visibilities * s.share(low, high) for s in sets))
 
 
+def mapped(sets: Iterable["SetSize"], each: float) -> float:
+    """Bytes of mapped visibilities that stay in memory where there is room; each: of a sample."""
+    return min(each * visibilities(sets), PAGES)
+
+
 def first_reading(sets: Iterable["SetSize"]) -> Cost:
     """Cost of copying measurement sets into the cache: four correlations, weights, coordinates."""
     sets = list(sets)
@@ -120,6 +135,6 @@ def first_reading(sets: Iterable["SetSize"]) -> Cost:
 
 
 def stokes_copy(sets: Iterable["SetSize"]) -> Cost:
-    """Cost of a copy of corrected Stokes-I visibilities."""
+    """Cost of a copy of corrected visibilities in one Stokes parameter."""
     amount = visibilities(sets)
     return Cost(serial_s=STOKES * amount, cache_bytes=8 * amount)

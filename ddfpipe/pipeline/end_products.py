@@ -6,7 +6,7 @@ A1, sections 3.3 and 5, and the manual of ddf-pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,7 +198,7 @@ def _packing(config: Any, infos: Sequence[Any], memory: int) -> list[Problem]:
         return []
     sizes = {LOW_CUBES: low_imsize(config), VERY_LOW_CUBES: config.image.vlow_imsize}
     largest = max(
-        4 * sizes[resolution] ** 2 * len(stokes) * n_planes("channel", infos)
+        4 * sizes[resolution] ** 2 * len(stokes) * n_channels(infos)
         for resolution in cube_resolutions(config) for stokes in cube_stokes(config)
     )
     if astropy_memory(largest) > memory:
@@ -213,30 +213,6 @@ def _packing(config: Any, infos: Sequence[Any], memory: int) -> list[Problem]:
     )]
 
 
-def n_planes(band_mode: str, infos: Sequence[Any]) -> int:
-    """Planes that cubes of measurement sets have, see `ImageJob.band_mode`."""
-    freqs = {
-        round(float(value) / 1e3) for info in infos
-        for value in (info.freqs if band_mode == "channel" else [info.freqs.mean()])
-    }
-    return len(freqs)
-
-
-def disk_of_cubes(jobs: Sequence[ImageJob], infos: Mapping[Path, Any]) -> tuple[int, int]:
-    """(bytes of the cubes, bytes of the copies of other Stokes parameters in the cache).
-
-    jobs: images still to make.  infos: MSInfo of each measurement set that could be read.
-    """
-    cubes, copied = 0, set()
-    for job in jobs:
-        known = [infos[ms] for ms in job.vis.ms if ms in infos]
-        planes = job.n_bands if job.band_mode == "equal" else n_planes(job.band_mode, known)
-        cubes += 4 * job.npix**2 * planes * len(job.stokes) * len(job.cubes)
-        copied |= {(ms, name) for ms in job.vis.ms for name in set(job.stokes) - {"I"}}
-    return cubes, sum(8 * _samples(infos[ms]) for ms, _ in copied if ms in infos)
-
-
-def _samples(info: Any) -> int:
-    """Visibilities of one correlation of a measurement set."""
-    stations = int(info.stations_used.sum())
-    return info.n_time * info.n_chan * stations * (stations - 1) // 2
+def n_channels(infos: Sequence[Any]) -> int:
+    """Channels of measurement sets, those of the same frequency once: planes of a cube."""
+    return len({round(float(freq) / 1e3) for info in infos for freq in info.freqs})

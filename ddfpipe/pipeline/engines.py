@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddfpipe.engines.base import ImageJob, SolveJob
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from ddfpipe.data.mschecks import Problem
 
 NATIVE, DDFACET = "native", "ddfacet"
-COPY_COLUMNS = 4
-"""Columns of visibilities in a working copy: data, model, residual, and a solve's output."""
 
 
 def engine_names(machine: Any) -> tuple[str, str]:
@@ -135,35 +132,3 @@ def _preview(name: str) -> Any:
     from ddfpipe.engines.wsclean.preview import preview as wsclean_preview
 
     return wsclean_preview
-
-
-def disk_of_copies(config: Any, infos: dict[Path, Any]) -> int:
-    """Bytes below the cache directory for working copies of measurement sets.
-
-    infos: MSInfo by path.  While a set is solved it also holds a column a direction.
-    """
-    if not _external(config.machine) or not infos:
-        return 0
-    from ddfpipe.engines.external.copies import copy_bytes
-
-    sizes = []
-    for info in infos.values():
-        n_ant = int(info.stations_used.sum())
-        shape = info.n_time, n_ant * (n_ant - 1) // 2, info.n_chan
-        more = copy_bytes(*shape, config.solutions.ndir) - copy_bytes(*shape, 0)
-        sizes.append((copy_bytes(*shape, COPY_COLUMNS), more))
-    return sum(size for size, _ in sizes) + max(more for _, more in sizes)
-
-
-def disk_of_caches(config: Any, images: list[ImageJob]) -> int:
-    """Bytes below the cache directory for what DDFacet keeps of an image between its cycles.
-
-    PSFs, the dirty image and the last residual, each with its norms: 30 MB of an image of 525
-    pixels and two bands, where 18 are held in shared memory.
-    """
-    theirs = [job for job in images if job.major_cycles and engine_of(config, job) == DDFACET]
-    if not theirs:
-        return 0
-    from ddfpipe.engines.ddfacet.engine import shared_bytes
-
-    return 2 * max(shared_bytes(job) for job in theirs)

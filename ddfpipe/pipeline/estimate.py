@@ -1,20 +1,20 @@
-"""What a run will take before it is started: `pipeline.py plan --estimate`.
+"""What a run will take before it is started: `pipeline.py plan --estimate`, and the first checks.
 
-Costs are those of our own engine (`ddfpipe.pipeline.costs`); stages of other programs are not
-estimated.  Figures are those of the machine of docs/performance.md: another may take half or twice
-as much, which the finished stages of the directory tell.
+Costs are those of our own engine (`ddfpipe.pipeline.costs`); of stages of other programs memory and
+disk are guessed and the time is not (`ddfpipe.pipeline.externalcosts`).  Figures are those of the
+machine of docs/performance.md: another may take half or twice as much, which the finished stages of
+the directory tell.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddfpipe.engines.base import SolveJob
-from ddfpipe.errors import ConfigError
+from ddfpipe.errors import ConfigError, DataError
 from ddfpipe.naming import CLUSTERS
 from ddfpipe.pipeline.costs import Cost, World
 from ddfpipe.pipeline.decisions import Decision
@@ -36,12 +36,17 @@ GUESS = ("figures are those of the machine of docs/performance.md; another may t
 
 @dataclass(frozen=True)
 class Row:
-    """A stage of the plan.  cost: None for what other programs do and for what is not to do."""
+    """A stage of the plan.
+
+    cost: None for what is not to do.  ours: whether our own engine does it; else the cost has no
+    time.
+    """
 
     decision: Decision
     cost: Cost | None
     threads: int
     beyond: bool = False
+    ours: bool = True
 
     @property
     def to_do(self) -> bool:
@@ -67,9 +72,14 @@ class Estimate:
     measured: int = 0
 
     @property
+    def to_do(self) -> list[Row]:
+        """Rows to do."""
+        return [row for row in self.rows if row.to_do]
+
+    @property
     def counted(self) -> list[Row]:
-        """Rows to do whose cost is known."""
-        return [row for row in self.rows if row.to_do and row.cost is not None]
+        """Rows to do whose time is known."""
+        return [row for row in self.to_do if row.ours]
 
     @property
     def cpu_s(self) -> float:
@@ -83,19 +93,26 @@ class Estimate:
 
     @property
     def largest(self) -> Row | None:
-        """The stage that needs the most memory."""
-        return max(self.counted, key=lambda row: row.cost.memory_bytes, default=None)
+        """The stage that takes the most memory where there is room."""
+        return max(self.to_do, key=lambda row: row.cost.memory_bytes, default=None)
+
+    @property
+    def neediest(self) -> tuple[str, float] | None:
+        """The stage that cannot do without the most memory, and bytes; None where nothing is to do.
+        """
+        row = max(self.to_do, key=lambda row: row.cost.held_bytes, default=None)
+        return None if row is None else (row.decision.stage.name, row.cost.held_bytes)
 
     @property
     def product_bytes(self) -> float:
         """Disk below the working directory."""
-        return sum(row.cost.product_bytes for row in self.counted)
+        return sum(row.cost.product_bytes for row in self.to_do)
 
     @property
     def cache_bytes(self) -> float:
         """Disk below the cache directory: caches, and the largest scratch."""
-        return sum(row.cost.cache_bytes for row in self.counted) + max(
-            (row.cost.scratch_bytes for row in self.counted), default=0.0)
+        return sum(row.cost.cache_bytes for row in self.to_do) + max(
+            (row.cost.scratch_bytes for row in self.to_do), default=0.0)
 
 
 def estimate(config: Any, decisions: Sequence[Decision], world: World,
@@ -105,20 +122,22 @@ def estimate(config: Any, decisions: Sequence[Decision], world: World,
     measured: CPU seconds of finished stages by name.  end: stage after which the run ends.
     """
     stages = [decision.stage for decision in decisions]
-    ours = {s.name for s in stages if engine_of(config, s.job) == NATIVE}
+    engines = {s.name: engine_of(config, s.job) for s in stages}
+    others = {name: engine for name, engine in engines.items() if engine != NATIVE}
+    ours = engines.keys() - others
     done = {d.stage.name for d in decisions if d.done}
     known = {name: cpu for name, cpu in (measured or {}).items() if name in done & ours}
-    factor = _factor(costs_of(stages, world), known) if known else None
+    factor = _factor(costs_of(stages, world, others=others), known) if known else None
     # caches of an earlier start are deleted at the beginning of the next one
     gone = done if config.control.clearcache else set()
-    fresh = costs_of(stages, world, gone)
+    fresh = costs_of(stages, world, gone, others)
     rows, beyond = [], False
     for decision in decisions:
         name, job = decision.stage.name, decision.stage.job
-        cost = fresh[name].scaled(factor or 1.0) if name in ours else None
+        cost = fresh[name].scaled(factor or 1.0)
         threads = world.solve_threads if isinstance(job, SolveJob) else world.threads
         to_do = not (decision.done or beyond)
-        rows.append(Row(decision, cost if to_do else None, max(1, threads), beyond))
+        rows.append(Row(decision, cost if to_do else None, max(1, threads), beyond, name in ours))
         beyond = beyond or name == end
     return Estimate(tuple(rows), factor, len(known))
 
@@ -132,33 +151,43 @@ def _factor(costs: Mapping[str, Cost], measured: Mapping[str, float]) -> float:
 # ---------------------------------------------------------------------- facts
 
 
-def world_of(field: Any, memory: float) -> World:
+def world_of(field: Any, memory: float, lenient: bool = False) -> World:
     """Facts of a field (`ddfpipe.pipeline.run.Field`), from a few rows of its measurement sets.
 
-    memory: bytes that the engine may use.
-    Raises ConfigError without a list of measurement sets, DataError for sets that cannot be read.
+    memory: bytes that the engine may use.  lenient: leave out what cannot be read, for others to
+    tell.
+    Raises ConfigError without a list of measurement sets, DataError for files that cannot be read;
+    neither if lenient.
     """
     from ddfpipe.data.setsize import read_set_size
 
-    config = field.config
+    config, sets = field.config, {}
     paths = dict.fromkeys(field.small + field.full)
-    if not paths:
+    if not (paths or lenient):
         raise ConfigError("plan --estimate: [data] mslist names no measurement sets, and what a "
                           "run takes depends on their size; give the list")
-    sets = {path: read_set_size(field.workdir / path, config.data.drop_international)
-            for path in paths}
+    for path in paths:
+        try:
+            sets[path] = read_set_size(field.workdir / path, config.data.drop_international)
+        except DataError:
+            if not lenient:
+                raise
     machine = config.machine
-    return World(sets, _directions(field), machine.NCPU_DDF, machine.NCPU_killms, memory,
+    return World(sets, _directions(field, lenient), machine.NCPU_DDF, machine.NCPU_killms, memory,
                  config.image.imsize, config.image.cellsize)
 
 
-def _directions(field: Any) -> int:
+def _directions(field: Any, lenient: bool) -> int:
     """Directions that were chosen or given; before that, as many as are asked for."""
     name = field.config.image.clusterfile or CLUSTERS
     if (field.workdir / name).exists():
         from ddfpipe.data.clusters import read_clusters
 
-        return max(1, read_clusters(field.workdir / name).size)
+        try:
+            return max(1, read_clusters(field.workdir / name).size)
+        except DataError:
+            if not lenient:
+                raise
     return field.config.solutions.ndir
 
 
@@ -189,23 +218,19 @@ def estimate_text(found: Estimate) -> str:
 def _cells(row: Row) -> tuple[str, str, str, str]:
     if not row.to_do:
         return ("", "", "", "")
-    if row.cost is None:
-        return ("-", "-", "-", "-")
-    return (duration(row.cost.cpu_s), duration(row.wall_s), _size(row.cost.memory_bytes),
-            _size(row.cost.disk_bytes))
+    times = (duration(row.cost.cpu_s), duration(row.wall_s)) if row.ours else ("-", "-")
+    return (*times, _size(row.cost.memory_bytes), _size(row.cost.disk_bytes))
 
 
 def _size(size: float) -> str:
-    """Bytes with two digits: more would claim too much."""
-    from ddfpipe.data.sizes import size_text
+    from ddfpipe.data.sizes import rounded_size
 
-    return size_text(float(f"{size:.2g}"))
+    return rounded_size(size)
 
 
 def totals(found: Estimate) -> list[str]:
     """Sentences of what all stages to do take together."""
-    to_do = [row for row in found.rows if row.to_do]
-    lines = [f"{len(to_do)} of {len(found.rows)} stages to do"]
+    lines = [f"{len(found.to_do)} of {len(found.rows)} stages to do"]
     largest = found.largest
     if largest is not None:
         disk = found.product_bytes + found.cache_bytes
@@ -214,9 +239,10 @@ def totals(found: Estimate) -> list[str]:
             f"{_threads(found.counted)}; memory up to {_size(largest.cost.memory_bytes)} "
             f"({largest.decision.stage.name}); disk {_size(disk)}: products "
             f"{_size(found.product_bytes)}, caches and scratch {_size(found.cache_bytes)}")
-    if len(found.counted) < len(to_do):
+    if len(found.counted) < len(found.to_do):
         lines.append("stages with - are done by other programs ([machine] engine, image_engine, "
-                     "solve_engine); their cost is not estimated and is in no total")
+                     "solve_engine); their time is not estimated and is in no total, their memory "
+                     "and disk are guesses")
     if found.factor is not None:
         lines.append(f"CPU times are {found.factor:.2g} times those of the machine of "
                      f"docs/performance.md, as the {found.measured} finished stages say")
@@ -235,38 +261,13 @@ def _threads(rows: Sequence[Row]) -> str:
 # ---------------------------------------------------------------------- what is short
 
 
-def shortages(found: Estimate, memory: float, workdir: Path, cache_dir: Path) -> list[str]:
+def shortages(found: Estimate, memory: int, needed: Mapping[Path, float]) -> list[str]:
     """Sentences on memory and disk that would not suffice, with what to do.
 
-    memory: bytes that can be had.
+    memory: bytes that can be had.  needed: bytes that go below each folder, see
+    `ddfpipe.pipeline.resources`.
     """
-    from ddfpipe.data.sizes import size_text
+    from ddfpipe.data.preflight import check_disks, check_memory
 
-    lines, largest = [], found.largest
-    if largest is not None and largest.cost.memory_bytes > memory:
-        lines.append(
-            f"WARNING: {largest.decision.stage.name} will need some "
-            f"{_size(largest.cost.memory_bytes)} of memory, {size_text(memory)} can be "
-            "had: make [image] imsize or nband smaller, raise [machine] memory_limit_gb if it is "
-            "the limit, or take a machine with more memory")
-    entries = [(workdir, found.product_bytes), (cache_dir, found.cache_bytes)]
-    by_device: dict[int, list[tuple[Path, float]]] = {}
-    for folder, size in entries:
-        existing = _existing(folder)
-        by_device.setdefault(existing.stat().st_dev, []).append((existing, size))
-    for needs in by_device.values():
-        total, free = sum(size for _, size in needs), shutil.disk_usage(needs[0][0]).free
-        if total > free:
-            where = " and ".join(dict.fromkeys(str(folder) for folder, _ in needs))
-            lines.append(
-                f"WARNING: {where}: the run will write some {_size(total)}, "
-                f"{size_text(free)} are free: make room, set [control] cache_dir to a larger disk, "
-                "or run in a directory on one")
-    return lines
-
-
-def _existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
+    short = check_memory(*found.neediest, memory) if found.neediest else []
+    return [f"WARNING: {problem.text}" for problem in short + check_disks(needed)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ddfpipe.engines.base import ImageJob, VisSelection
 from ddfpipe.pipeline.costs import (
-    BASE_MEMORY, FLOAT, NS, PAGES, WEIGHT, Cost, World, used_visibilities, visibilities,
+    BASE_MEMORY, FLOAT, NS, WEIGHT, Cost, World, mapped, used_visibilities, visibilities,
 )
 from ddfpipe.units import ARCSEC, DEGREE, KM, SPEED_OF_LIGHT
 
@@ -220,7 +220,7 @@ def image_cost(job: ImageJob, world: World) -> Cost:
     psf_bytes = facets.count * bands * min(facets.psf_side, 2 * job.npix) ** 2 * FLOAT
     plane = FLOAT * pixels
     return cost.plus(
-        memory_bytes=image_memory(job, world, facets, psf_bytes),
+        memory_bytes=image_memory(job, world, facets, psf_bytes), mapped_bytes=mapped(sets, 20),
         product_bytes=plane * (IMAGE_FILES + CYCLE_FILES * job.major_cycles
                                + planes * len(job.cubes)),
         cache_bytes=psf_bytes + plane * bands * (CACHED_STATES if job.major_cycles else 1),
@@ -242,4 +242,4 @@ def image_memory(job: ImageJob, world: World, facets: Facets, psf_bytes: float) 
     planes = LARGE_PLANES if _on_disk(job) else RESIDENT_PLANES * job.n_bands
     arrays = planes * FLOAT * float(job.npix) ** 2
     return (BASE_MEMORY + arrays + RESIDENT_PSFS * psf_bytes + open_grids
-            + min(20 * visibilities(sets), PAGES))
+            + mapped(sets, 20))

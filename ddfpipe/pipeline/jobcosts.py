@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,17 @@ from ddfpipe import naming
 from ddfpipe.engines.base import (
     ClusterJob, ColumnsJob, ImageJob, MaskJob, SmoothJob, SolveJob, VisSelection,
 )
-from ddfpipe.pipeline import costs, imagecosts, solvecosts
+from ddfpipe.pipeline import costs, externalcosts, imagecosts, solvecosts
 from ddfpipe.pipeline.archive import STAGE as ARCHIVE_STAGE
-from ddfpipe.pipeline.astrometry_jobs import AstrometryJob
+from ddfpipe.pipeline.astrometry_jobs import AstrometryJob, OffsetSourcesJob, ShiftJob
 from ddfpipe.pipeline.costs import BASE_MEMORY, FLOAT, NS, Cost, World
 from ddfpipe.pipeline.jobs import (
     CompressJob, DownloadModelJob, DynspecJob, ExtendedMaskJob, ExternalMaskJob, FluxScaleJob,
     MaskModelJob, MeanImageJob, MergeMasksJob, OutsideModelJob, RemoveColumnsJob, StartModelJob,
 )
+from ddfpipe.pipeline.engines import DDFACET
 from ddfpipe.pipeline.stage import Stage
+from ddfpipe.pipeline.solvecosts import GAIN_BYTES
 from ddfpipe.units import ARCSEC
 
 MASK, DIFFUSE, DRAWN, MERGED, CLUSTERED = 120 * NS, 150 * NS, 12 * NS, 7 * NS, 100 * NS
@@ -39,22 +40,25 @@ DOWNLOAD, SMALL = 10.0, 0.01
 """Seconds of waiting for a server and reading what it sends; of any small stage."""
 MASK_PLANES, DIFFUSE_FILES = 6, 4
 """Arrays of a mask in the making, and files of it where noise maps are written."""
-ARCHIVED_BYTES = 12
-"""Bytes of a visibility in a compressed copy: two-byte real and imaginary parts, flags, weights."""
+ARCHIVED_BYTES, ARCHIVED_ROW = 16, 200
+"""Most bytes of a visibility of four correlations in a compressed copy (data, flags, weights), and
+of a row, as data/archive.py has them."""
 
 
 @dataclass
 class Walk:
     """What earlier stages of a recipe have left.
 
-    world: see `costs.World`.  read: measurement sets in the cache.  corrected: Stokes-I copies
-    there, by set and corrections.  grids: root of an image or model -> (pixels, cell in arcsec).
-    solves: name of a solve -> its job.
+    world: see `costs.World`.  read: measurement sets in the cache.  corrected: copies there, by
+    set, corrections and Stokes parameter.  copied: sets with a working copy for programs of others.
+    grids: root of an image or model -> (pixels, cell in arcsec).  solves: name of a solve -> its
+    job.
     """
 
     world: World
     read: set[Path] = field(default_factory=set)
     corrected: set[tuple[Any, ...]] = field(default_factory=set)
+    copied: set[Path] = field(default_factory=set)
     grids: dict[str, tuple[int, float]] = field(default_factory=dict)
     solves: dict[str, SolveJob] = field(default_factory=dict)
 
@@ -70,6 +74,29 @@ class Walk:
                     _columns(self, job, stage.name == ARCHIVE_STAGE)
         raise AssertionError(f"no cost of a {type(job).__name__}")
 
+    def cost_of_others(self, stage: Stage, engine: str) -> Cost:
+        """The same of an image or a solve that the programs of `engine` do; without their time."""
+        job = stage.job
+        if isinstance(job, ImageJob):
+            self.grids[job.name] = (job.npix, job.cell_arcsec)
+            cost = externalcosts.image_cost(job, engine == DDFACET)
+        else:
+            self.solves[job.name] = job
+            cost = externalcosts.solve_cost(job, self.world.of(job.vis.ms, job.vis.mhz),
+                                            self.world.n_dir, _gains(self, job) * GAIN_BYTES)
+        fresh = [path for path in job.vis.ms
+                 if path not in self.copied and path in self.world.sets]
+        self.copied.update(fresh)
+        copies = sum(externalcosts.working_copy(self.world.sets[path]) for path in fresh)
+        opened = self.opened(job.vis)
+        return cost.plus(cache_bytes=copies + opened.cache_bytes)
+
+    def forget(self) -> None:
+        """The caches are deleted."""
+        self.read.clear()
+        self.corrected.clear()
+        self.copied.clear()
+
     def pixels(self, name: str | Path) -> float:
         """Pixels of an image, named by its root or one of its files; else of the main images."""
         parsed = naming.parse_image_product(name)
@@ -79,21 +106,22 @@ class Walk:
                 return float(self.grids[root][0]) ** 2
         return float(self.world.npix) ** 2
 
-    def opened(self, vis: VisSelection) -> Cost:
+    def opened(self, vis: VisSelection, stokes: str = "I") -> Cost:
         """Cost of the caches of a selection of data that are not there yet."""
         total = Cost()
         inside = self.world.of(vis.ms, vis.mhz)
         for path in vis.ms:
-            size = self.world.sets[path]
+            size = self.world.sets.get(path)
             if not any(size is one for one in inside):
                 continue
             if path not in self.read:
                 self.read.add(path)
                 total = _sum(total, costs.first_reading([size]))
-            key = (path, vis.column, vis.pre_di, vis.minus, vis.di, vis.scale)
-            if key not in self.corrected:
-                self.corrected.add(key)
-                total = _sum(total, costs.stokes_copy([size]))
+            corrections = (path, vis.column, vis.pre_di, vis.minus, vis.di, vis.scale)
+            for key in ((*corrections, parameter) for parameter in stokes):
+                if key not in self.corrected:
+                    self.corrected.add(key)
+                    total = _sum(total, costs.stokes_copy([size]))
         return total
 
 
@@ -111,7 +139,7 @@ def _simple(seconds: float, files: float = 0.0, memory: float = 0.0) -> Cost:
 
 def _image(walk: Walk, job: ImageJob) -> Cost:
     walk.grids[job.name] = (job.npix, job.cell_arcsec)
-    return _sum(imagecosts.image_cost(job, walk.world), walk.opened(job.vis))
+    return _sum(imagecosts.image_cost(job, walk.world), walk.opened(job.vis, job.stokes))
 
 
 def _solve(walk: Walk, job: SolveJob) -> Cost:
@@ -125,19 +153,28 @@ def _smooth(walk: Walk, job: SmoothJob) -> Cost:
     solve, sets = walk.solves.get(job.name), walk.world.of(job.ms)
     if solve is None:
         return _simple(SMOOTH_SET * len(sets))
-    n_dir, corrs = (walk.world.n_dir, 1) if solve.kind == "DD" else (1, 4)
-    gains = sum(solvecosts.fits_of(solve, s)[0] * s.n_ant * n_dir * corrs for s in sets)
-    files = solvecosts.GAIN_BYTES * gains * (2 if job.smooth else 1)
+    gains = _gains(walk, solve, job.ms)
+    files = GAIN_BYTES * gains * (2 if job.smooth else 1)
     return _simple(SMOOTH_SET * len(sets) + SMOOTHED * gains, files, SMOOTH_BYTES * gains)
+
+
+def _gains(walk: Walk, solve: SolveJob, ms: Iterable[Path] | None = None) -> float:
+    """Gains that a solve finds in its measurement sets, or in `ms`."""
+    sets = walk.world.of(solve.vis.ms, solve.vis.mhz) if ms is None else walk.world.of(ms)
+    n_dir, corrs = (walk.world.n_dir, 1) if solve.kind == "DD" else (1, 4)
+    return sum(solvecosts.fits_of(solve, s)[0] * s.n_ant * n_dir * corrs for s in sets)
 
 
 def _columns(walk: Walk, job: ColumnsJob, archive: bool) -> Cost:
     """Columns grow the measurement sets themselves, but their disk is counted as products."""
     sets = walk.world.of(job.ms)
     amount = costs.visibilities(sets)
-    bytes_each = ARCHIVED_BYTES if archive else sum(
-        4 if column == "IMAGING_WEIGHT" else 32 for column in job.columns)
-    cost = _simple(WRITTEN * amount * (1 if archive else len(job.columns)), amount * bytes_each)
+    if archive:
+        rows = sum(s.n_time * (s.n_bl + s.n_ant) for s in sets)
+        files = ARCHIVED_BYTES * amount + ARCHIVED_ROW * rows
+    else:
+        files = amount * sum(4 if name == "IMAGING_WEIGHT" else 32 for name in job.columns)
+    cost = _simple(WRITTEN * amount * (1 if archive else len(job.columns)), files)
     if job.model is not None:
         cost = cost.plus(parallel_s=_predicted(walk, sets, job.clusters))
     vis = VisSelection(job.ms, job.column, pre_di=job.pre_di, minus=job.minus, scale=job.scale)
@@ -158,7 +195,8 @@ def _spectra(walk: Walk, job: DynspecJob) -> Cost:
     amount = costs.visibilities(sets)
     cells = sum(s.n_time * s.n_chan for s in sets)
     work = _predicted(walk, sets, job.spectra.clusters) + amount * TARGETS * imagecosts.GRID
-    cost = Cost(work, 1.0, BASE_MEMORY + min(20 * amount, costs.PAGES),
+    pages = costs.mapped(sets, 20)
+    cost = Cost(work, 1.0, BASE_MEMORY + pages, pages,
                 product_bytes=2 * FLOAT * cells * TARGETS, scratch_bytes=12 * amount)
     return _sum(cost, walk.opened(vis))
 
@@ -216,10 +254,9 @@ def _mean(walk: Walk, job: MeanImageJob) -> Cost:
 
 def _astrometry(walk: Walk, job: AstrometryJob) -> Cost:
     """Finding sources and moving the image cost by the pixel; catalogues wait for servers."""
-    kind = re.sub("Job$", "", type(job).__name__)
-    if kind == "OffsetSources":
+    if isinstance(job, OffsetSourcesJob):
         return _plane(walk, job.image, SEARCHED)
-    if kind == "Shift":
+    if isinstance(job, ShiftJob):
         return _plane(walk, job.image, MOVED, files=2)
     return _simple(DOWNLOAD)
 
@@ -247,18 +284,21 @@ _KINDS = {
 """Kind of job -> its cost."""
 
 
-def costs_of(stages: Iterable[Stage], world: World, gone: Collection[str] = ()) -> dict[str, Cost]:
+def costs_of(stages: Iterable[Stage], world: World, gone: Collection[str] = (),
+             others: Mapping[str, str] | None = None) -> dict[str, Cost]:
     """Costs by name of stages that run one after another, with nothing in the caches before.
 
-    gone: names of stages that ran earlier and whose caches are deleted.
+    gone: names of stages that ran earlier and whose caches are deleted.  others: name of a stage
+    that programs of others do -> their engine; its cost is without their time.
     """
-    walk, found, started = Walk(world), {}, False
+    walk, found, started, others = Walk(world), {}, False, others or {}
     for stage in stages:
-        found[stage.name] = walk.cost(stage)
-        if stage.name not in gone and not started:
-            found[stage.name] = found[stage.name].plus(serial_s=costs.START)
+        name = stage.name
+        found[name] = walk.cost_of_others(stage, others[name]) if name in others \
+            else walk.cost(stage)
+        if name not in gone and name not in others and not started:
+            found[name] = found[name].plus(serial_s=costs.START)
             started = True
-        if stage.name in gone:
-            walk.read.clear()
-            walk.corrected.clear()
+        if name in gone:
+            walk.forget()
     return found

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ddfpipe.engines.base import ImageJob
 from ddfpipe.errors import DataError, NoFullList, StopRequested
 from ddfpipe.log import StageLog
 from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
@@ -16,7 +15,7 @@ from ddfpipe.pipeline import astrometry, engines, fluxscale
 from ddfpipe.pipeline.audience import Narrator
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
-from ddfpipe.pipeline.end_products import disk_of_cubes, problems
+from ddfpipe.pipeline.end_products import problems
 from ddfpipe.pipeline.housekeeping import archive, remove_leftovers
 from ddfpipe.pipeline.points import CLEANUP, check_points
 from ddfpipe.pipeline.runner import Runner
@@ -25,7 +24,7 @@ from ddfpipe.pipeline.signals import StopFlag
 from ddfpipe.pipeline.stage import Recipe, Stage
 from ddfpipe.pipeline.state import RunState
 from ddfpipe.pipeline.status import plan_text, status_text
-from ddfpipe.pipeline.sets import bytes_of_archives, bytes_of_columns, sets_written
+from ddfpipe.pipeline.sets import sets_written
 from ddfpipe.pipeline.usage import versions
 from ddfpipe.report.monitor import RunMonitor
 from ddfpipe.report.progress import Progress
@@ -33,8 +32,6 @@ from ddfpipe.report.summary import write_summary
 
 EngineMaker = Callable[["Field"], Any]
 Checker = Callable[["Field", list[Decision]], None]
-BYTES_A_PIXEL, IMAGES_A_STAGE, ARRAYS_A_BAND = 4, 12, 12
-"""What an imaging stage leaves: restored, model, residual, dirty (both scales), PSF and so on."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ def show_estimate(field: Field) -> str:
 
     Raises ConfigError and DataError where the size of the data cannot be found.
     """
-    from ddfpipe.pipeline import estimate
+    from ddfpipe.pipeline import estimate, resources
 
     recipe, memory = field.recipe, memory_limit(field.config)
     end, _ = check_points(recipe, field.config.control)
@@ -161,7 +158,7 @@ def show_estimate(field: Field) -> str:
         estimate.measured_cpu(field.workdir, decisions), end)
     return "\n".join([
         estimate.estimate_text(found),
-        *estimate.shortages(found, memory, field.workdir, field.cache_dir)])
+        *estimate.shortages(found, memory, resources.disk_needed(field, found))])
 
 
 def show_commands(field: Field) -> list[str]:
@@ -217,14 +214,18 @@ def run(field: Field, stop: StopFlag, make_engine: EngineMaker | None = None,
 def check_data(field: Field, decisions: list[Decision]) -> None:
     """Look at all measurement sets before anything is computed; tell what is worth knowing."""
     from ddfpipe.data.preflight import preflight
+    from ddfpipe.pipeline import estimate, resources
 
+    memory = memory_limit(field.config)
+    found = estimate.estimate(
+        field.config, decisions, estimate.world_of(field, memory, lenient=True))
     report = preflight(
         list(field.small), list(field.full) or None, field.config.data.colname,
         drop_international=field.config.data.drop_international,
-        disk_needed=disk_needed(field, decisions), memory_needed=memory_of_images(decisions),
-        memory_available=memory_limit(field.config), written=sets_written(decisions),
+        disk_needed=resources.disk_needed(field, found), memory_needed=found.neediest,
+        memory_available=memory, written=sets_written(decisions),
     )
-    wrong = problems(field.config, full_infos(field, report), memory_limit(field.config))
+    wrong = problems(field.config, full_infos(field, report), memory)
     wrong += astrometry.problems(field.config, field.workdir, report.infos, decisions)
     more, notes = fluxscale.problems(field.config, field.small, report.infos, decisions)
     barred, programs = engines.problems(field.config, decisions)
@@ -243,64 +244,12 @@ def full_infos(field: Field, report: Any) -> list[Any]:
     return [info for info in report.infos if Path(info.path).resolve() in full]
 
 
-def disk_needed(field: Field, decisions: list[Decision]) -> dict[Path, int]:
-    """Bytes that will be written below each folder: images, and copies of the visibilities.
-
-    A measurement set that cannot be read counts nothing here; the checks name it.
-    """
-    from ddfpipe.data.ms import read_metadata
-    from ddfpipe.data.viscache import cache_size_bytes
-    from ddfpipe.errors import DataError
-
-    visibilities, known = 0, {}
-    for ms in dict.fromkeys(field.small + field.full):
-        try:
-            # The copy of all correlations, and of Stokes I, its weights and its residual.
-            info = read_metadata(ms)
-        except DataError:
-            continue
-        known[ms] = info
-        visibilities += 2 * cache_size_bytes(info)
-    # Solutions and logs are small, but their folders must be writable too.
-    needed = {folder: 0 for folder in (field.solsdir, field.logs) if folder}
-    needed[field.workdir] = bytes_of_images(decisions)
-    images = images_to_make(decisions)
-    cubes, copies = disk_of_cubes(images, known)
-    needed[field.workdir] += cubes
-    copies += engines.disk_of_copies(field.config, known)
-    copies += engines.disk_of_caches(field.config, images)
-    needed[field.cache_dir] = needed.get(field.cache_dir, 0) + visibilities + copies
-    needed[field.workdir] += bytes_of_archives(decisions)
-    return needed | bytes_of_columns(decisions)
-
-
-def memory_of_images(decisions: list[Decision]) -> int:
-    """Memory that the largest image still to make needs, bytes."""
-    return max(
-        (BYTES_A_PIXEL * ARRAYS_A_BAND * job.n_bands * job.npix**2
-         for job in images_to_make(decisions)), default=0,
-    )
-
-
-def images_to_make(decisions: list[Decision]) -> list[ImageJob]:
-    """Jobs of the images that are not done."""
-    jobs = [decision.stage.job for decision in decisions if not decision.done]
-    return [job for job in jobs if isinstance(job, ImageJob)]
-
-
 def memory_limit(config) -> int:
     """Bytes that the engine may use."""
     from ddfpipe.config import available_memory
 
     limit = config.machine.memory_limit_gb
     return int(limit * 1e9) if limit else available_memory()
-
-
-def bytes_of_images(decisions: list[Decision]) -> int:
-    """Disk that the images and masks still to make will take."""
-    return sum(
-        BYTES_A_PIXEL * IMAGES_A_STAGE * job.npix**2 for job in images_to_make(decisions)
-    )
 
 
 def native_engine(field: Field) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddfpipe.errors import DataError
-from ddfpipe.pipeline import archive, columns
+from ddfpipe.pipeline import columns
 from ddfpipe.pipeline.decisions import Decision
 from ddfpipe.pipeline.jobs import RemoveColumnsJob
 
@@ -38,21 +38,6 @@ def bytes_of_columns(decisions: list[Decision]) -> dict[Path, int]:
             except DataError:
                 continue
     return needed
-
-
-def bytes_of_archives(decisions: list[Decision]) -> int:
-    """Disk that compressed copies of measurement sets still to make will take."""
-    from ddfpipe.data.archive import archive_size
-    from ddfpipe.data.ms import read_metadata
-
-    total = 0
-    for job in _jobs(decisions, archive.STAGE):
-        for ms in job.ms:
-            try:
-                total += archive_size(read_metadata(ms))
-            except DataError:
-                continue
-    return total
 
 
 def _jobs(decisions: list[Decision], name: str | None = None) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ddfpipe.engines.base import SolveJob
 from ddfpipe.pipeline.costs import (
-    BASE_MEMORY, FLOAT, PAGES, WEIGHT, Cost, World, visibilities,
+    BASE_MEMORY, FLOAT, WEIGHT, Cost, World, mapped, visibilities,
 )
 from ddfpipe.pipeline.imagecosts import facets_of, predict_s
 from ddfpipe.units import MINUTE
@@ -76,9 +76,10 @@ def solve_cost(job: SolveJob, world: World, npix: int, cell: float) -> Cost:
     shared = model + fit + prior - alone
     largest = max((s.visibilities for s in sets), default=0)
     chunk = min(2 * 8.0 * n_dir * largest * world.solve_threads, room)
+    pages = mapped(sets, 20 if directional else 52)
     return Cost(
         shared, alone + WEIGHT * every + SOLVE + SOLVE_SET * len(sets),
-        BASE_MEMORY + chunk + min((20 if directional else 52) * every, PAGES),
+        BASE_MEMORY + chunk + pages, pages,
         product_bytes=GAIN_BYTES * gains, scratch_bytes=FLOAT * every,
     )
 

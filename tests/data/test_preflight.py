@@ -9,7 +9,7 @@ import pytest
 from casacore import tables
 from make_ms import RA, Spec, grid, snapshot, write_ms
 
-from ddfpipe.data import mschecks, preflight as preflight_module
+from ddfpipe.data import mschecks, preflight as preflight_module, sizes
 from ddfpipe.data.mschecks import group_observations
 from ddfpipe.data.ms import read_metadata
 from ddfpipe.data.mscolumn import column_outlook
@@ -44,7 +44,7 @@ def test_a_good_band_passes_untouched(tmp_path):
     paths = write_band(tmp_path)
     before = [snapshot(p) for p in paths]
     report = preflight(paths[1:2], paths, "DATA", disk_needed={tmp_path / "cache/x": 1000},
-                       memory_needed=1000)
+                       memory_needed=("image", 1000))
     report.raise_if_errors()
     assert report.problems == ()
     assert len(report.facts) == 4 and len(report.observations) == 1
@@ -245,16 +245,20 @@ def test_resources(tmp_path, monkeypatch):
     work, cache = tmp_path / "work", tmp_path / "cache" / "deep"
     work.mkdir()
     usage = type("usage", (), {"free": 10e9})
-    monkeypatch.setattr(preflight_module.shutil, "disk_usage", lambda p: usage)
+    monkeypatch.setattr(sizes.shutil, "disk_usage", lambda p: usage)
     # each alone fits, both together do not
     report = preflight([tmp_path / "a.ms"], None, "DATA",
-                       disk_needed={work: 6e9, cache: 6e9}, memory_needed=5, memory_available=4)
+                       disk_needed={work: 6e9, cache: 6e9, tmp_path / "logs": 0},
+                       memory_needed=("image_x", 5), memory_available=4)
     assert codes(report) == {"disk", "memory"}
-    with pytest.raises(ResourceError, match="12 GB, 10 GB are free"):
+    with pytest.raises(ResourceError, match="12 GB, 10 GB are free") as caught:
         report.raise_if_errors()
+    assert "image_x will need some 5 bytes of memory, 4 bytes can be had" in str(caught.value)
+    # the folder below which nothing is needed is not named, nor one that does not exist yet
+    assert f"{work}, {tmp_path}: the run" in str(caught.value)
     monkeypatch.setattr(preflight_module.os, "access", lambda p, mode: Path(p) != work)
     report = preflight([tmp_path / "a.ms", tmp_path / "no.ms"], None, "DATA",
-                       disk_needed={work: 1, cache: 1}, memory_needed=1)
+                       disk_needed={work: 1, cache: 1}, memory_needed=("image_x", 1))
     assert codes(report) == {"not-writable", "unreadable"}
     with pytest.raises(DataError):
         report.raise_if_errors()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import recorded
+from ddfpipe.data import sizes
 from ddfpipe.data.setsize import SetSize
 from ddfpipe.engines.base import ImageJob, SolveJob, VisSelection
 from ddfpipe.pipeline import estimate, imagecosts, solvecosts
@@ -227,24 +228,28 @@ def test_finished_stages_tell_how_fast_the_machine_is():
 def test_stages_of_other_programs_are_not_estimated():
     found = plan(machine__image_engine="wsclean")
     costs = {row.decision.stage.name: row.cost for row in found.rows}
-    assert costs["image_phase1"] is None and costs["DDS0"] is not None
+    assert costs["image_phase1"].cpu_s == 0 and costs["DDS0"].cpu_s > 0
+    assert found.cpu_s == pytest.approx(sum(cost.cpu_s for cost in costs.values()))
+    assert found.product_bytes > sum(costs[r.decision.stage.name].product_bytes
+                                     for r in found.counted)
     text = estimate.estimate_text(found)
     line = next(line for line in text.splitlines() if " image_phase1 " in line)
-    assert line.split()[1 if line.startswith(" ") else 2:5].count("-") >= 3
+    assert line.split().count("-") == 2 and "GB" in line
     assert "are done by other programs" in text and "not estimated" in text
 
 
 def test_too_little_memory_and_disk_are_told(tmp_path, monkeypatch):
     found = plan()
     plenty = type("usage", (), {"free": 1e15})
-    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda path: plenty)
-    assert estimate.shortages(found, 1e13, tmp_path, tmp_path / "cache" / "deep") == []
-    short = estimate.shortages(found, 1e9, tmp_path, tmp_path)
-    assert len(short) == 1 and found.largest.decision.stage.name in short[0]
+    room = {tmp_path: found.product_bytes, tmp_path / "cache" / "deep": found.cache_bytes}
+    monkeypatch.setattr(sizes.shutil, "disk_usage", lambda path: plenty)
+    assert estimate.shortages(found, 10**13, room) == []
+    short = estimate.shortages(found, 5 * 10**8, room)
+    assert len(short) == 1 and found.neediest[0] in short[0]
     assert "[image] imsize" in short[0] and "memory" in short[0]
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda path: usage)
-    (line,) = estimate.shortages(found, 1e13, tmp_path, tmp_path / "cache")
+    monkeypatch.setattr(sizes.shutil, "disk_usage", lambda path: usage)
+    (line,) = estimate.shortages(found, 10**13, room)
     assert "1 kB are free" in line and "[control] cache_dir" in line and str(tmp_path) in line
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from ddfpipe.errors import StopRequested
-from ddfpipe.pipeline.run import bytes_of_images, decide
 from workplace import tree_state
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "pipeline.py"
@@ -85,15 +84,6 @@ def test_pictures_page_and_logs_of_a_run(place):
     log = (place.folder / "logs/image_dirin_SSD.log").read_text().splitlines()
     assert log[0].endswith(": image_dirin_SSD (not done yet)") and "done in" in log[-1]
     assert any("peak_factor = 0.01" in line for line in log)
-
-
-def test_disk_for_the_images_still_to_make(place):
-    field = place.field(image__imsize=1000, image__low_imsize=500)
-    expected = 12 * 4 * (12 * 1000**2 + 3 * 500**2)  # 12 files an image: 12 images, 3 low ones
-    assert bytes_of_images(decide(field, field.recipe)) == expected
-    with pytest.raises(StopRequested):
-        place.run(image__imsize=1000, image__low_imsize=500, control__exitafter="initial")
-    assert bytes_of_images(decide(field, field.recipe)) == expected - 3 * 12 * 4 * 1000**2
 
 
 def test_no_logs_if_not_wanted(place):

@@ -29,7 +29,8 @@ from ddfpipe.engines.ddfacet.imager import DDFacetImager, cycle_cleaning
 from ddfpipe.engines.ddfacet.preview import preview
 from ddfpipe.engines.ddfacet.solver import interval_weights, match_table, model_options
 from ddfpipe.errors import ConfigError, ImagingError, ResourceError, SolveError
-from ddfpipe.pipeline.engines import disk_of_caches, engine_of
+from ddfpipe.pipeline.engines import engine_of
+from ddfpipe.pipeline.externalcosts import image_cost
 
 LOTSS = c.Imaging("DDF.py", "/s/img", "/s/img.txt", 90e3, 20475, 1.5, -0.15, 2, 32, "/s/cache",
                   "/c/wisdom", solsdir="/s/gains")
@@ -345,13 +346,10 @@ def test_stages_of_a_mixed_run_belong_to_their_engines():
 
 
 def test_room_for_what_ddfacet_keeps_between_cycles_is_asked_for():
-    machine = SimpleNamespace(engine="ddfacet", image_engine=None, solve_engine=None)
-    config, image = SimpleNamespace(machine=machine), replace(IMAGE, npix=525, n_bands=2)
-    images = [replace(image, npix=64), replace(image, major_cycles=2), replace(image, stokes="QU")]
-    assert 30e6 < disk_of_caches(config, images) < 60e6
-    assert disk_of_caches(config, [replace(image, major_cycles=0)]) == 0
-    machine.image_engine = "native"
-    assert disk_of_caches(config, images) == 0
+    image = replace(IMAGE, npix=525, n_bands=2, major_cycles=2)
+    assert 30e6 < image_cost(image, keeps=True).scratch_bytes < 60e6
+    assert image_cost(replace(image, major_cycles=0), keeps=True).scratch_bytes == 0
+    assert image_cost(image, keeps=False).scratch_bytes == 0
 
 
 # ---------------------------------------------------------------------- programs, shared memory
