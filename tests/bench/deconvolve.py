@@ -26,8 +26,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+from checkout import use_own_package
+
+if __name__ == "__main__":
+    use_own_package()
 
 from deconvbench import report  # noqa: E402
 from deconvbench.field import prepare  # noqa: E402

@@ -11,12 +11,12 @@ the latter the rms of (found - true) / error.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
+from checkout import use_own_package
 from scipy.optimize import curve_fit, minimize
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "products"))
+use_own_package("products")
 
 from astrometry_fields import pairs_of, simulate  # noqa: E402
 

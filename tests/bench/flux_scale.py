@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from checkout import use_own_package
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "products"))
+use_own_package("products")
 
 from fluxscale_fields import mock_spectra, scaled_field  # noqa: E402
 

@@ -28,11 +28,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from checkout import use_own_package
+
+if __name__ == "__main__":
+    use_own_package()
 
 from passbench import growth  # noqa: E402
 from passbench.field import simulate_field, write_gains  # noqa: E402

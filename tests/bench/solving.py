@@ -16,10 +16,15 @@ import argparse
 import json
 from pathlib import Path
 
-from solvebench import growth, remote, report
-from solvebench.dp3 import ALGORITHMS, Dp3
-from solvebench.field import Case
-from solvebench.work import Ours, Peer, Task, alternate, prepare
+from checkout import use_own_package
+
+if __name__ == "__main__":
+    use_own_package()
+
+from solvebench import growth, remote, report  # noqa: E402
+from solvebench.dp3 import ALGORITHMS, Dp3  # noqa: E402
+from solvebench.field import Case  # noqa: E402
+from solvebench.work import Ours, Peer, Task, alternate, prepare  # noqa: E402
 
 QUIET = dict(wind=10.0, ionosphere_km=20.0)
 TASKS = [

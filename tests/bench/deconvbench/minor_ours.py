@@ -1,6 +1,6 @@
 """Our minor cycles of one major cycle, as the native engine runs them, in a process of its own.
 
-    python minor_ours.py SETTINGS.json
+    python -m deconvbench.minor_ours SETTINGS.json
 
 SETTINGS: work (npz of the field), residual (npy), model (npz, may not exist), out, cost, job.
 """
@@ -13,9 +13,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 
 def picture_of(arrays, residual, model):

@@ -12,6 +12,7 @@ from dataclasses import field as one
 from pathlib import Path
 
 import numpy as np
+from checkout import own_modules
 from programcost import run
 
 from ddfpipe.data.dicomodel import read_dicomodel
@@ -59,7 +60,8 @@ def run_ours(field: Field, folder: Path, majors: int, threads: int = 1) -> Outco
         words = {"work": str(field.folder / "work.npz"), "residual": "residual.npy",
                  "model": model, "out": f"model{cycle}.npz", "cost": "cost.json", "job": fields,
                  "grid": [grid.ra, grid.dec, grid.ny, grid.nx, grid.cell], "threads": threads}
-        done = _run_minor(folder, [sys.executable, HERE / "minor_ours.py"], words, out)
+        command = [sys.executable, "-m", "deconvbench.minor_ours"]
+        done = _run_minor(folder, command, words, out, own_modules())
         model = words["out"]
         out.model = load_model(folder / model)
         out.notes.setdefault("cycles", []).append(done)
@@ -68,10 +70,11 @@ def run_ours(field: Field, folder: Path, majors: int, threads: int = 1) -> Outco
     return out
 
 
-def _run_minor(folder: Path, command: list, words: dict, out: Outcome) -> dict:
+def _run_minor(folder: Path, command: list, words: dict, out: Outcome,
+               env: dict | None = None) -> dict:
     """Run a minor cycle in a process of its own and add its cost to `out`."""
     (folder / "settings.json").write_text(json.dumps(words))
-    spent = run([*command, "settings.json"], folder / "log", folder)
+    spent = run([*command, "settings.json"], folder / "log", folder, env)
     cost = json.loads((folder / "cost.json").read_text())
     out.cpu.append(cost["cpu"])
     out.start = max(out.start, cost["start"])

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 def operators(settings: dict, scratch: Path):
     """Operators of the pass: data read and weighted, facets, gains.
@@ -76,5 +74,4 @@ def ours(settings: dict) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     ours(json.loads(sys.argv[1]))

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from checkout import own_modules
 from programcost import Cost, run
 
 from .setting import Work
@@ -22,8 +23,8 @@ def run_ddfpipe(work: Work) -> Cost:
     settings = {"ms": str(work.ms), "field": str(work.field), "gains": work.gains,
                 "threads": work.threads, "folder": str(work.folder), "with_psf": work.psf,
                 **asdict(work.setting)}
-    script = Path(__file__).with_name("ours.py")
-    return run([sys.executable, script, json.dumps(settings)], work.folder / "log", work.folder)
+    return run([sys.executable, "-m", "passbench.ours", json.dumps(settings)], work.folder / "log",
+               work.folder, own_modules())
 
 
 def run_ddfacet(work: Work, loss: float = 0.02) -> Cost:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from checkout import own_modules
 from programcost import run
 
 from ddfpipe.data.h5parm import read_h5parm
@@ -15,9 +16,6 @@ from ddfpipe.data.h5parm import read_h5parm
 from . import dp3, skyfiles
 from .compare import Quality, judge
 from .field import Case, Field, make_field, write_ms
-
-BENCH = Path(__file__).resolve().parents[1]
-ROOT = BENCH.parents[1]
 
 HANDS = {"scalarphase": "Scalar", "scalar": "Scalar", "diagonal": "Diag"}
 """DP3's name of the kind of gains, ours."""
@@ -115,7 +113,7 @@ def run_ours(job: dict, folder: Path):
     file = folder / "job.json"
     file.write_text(json.dumps(job))
     cost = run([sys.executable, "-m", "solvebench.ours", str(file)], folder / "ours.log", folder,
-               {"PYTHONPATH": f"{ROOT}:{BENCH}"})
+               own_modules())
     record = json.loads(Path(job["out"]).with_suffix(".json").read_text())
     return cost, record, np.asarray(read_h5parm(job["out"]).gains, np.complex128)
 
