@@ -33,6 +33,9 @@ from ddfpipe.errors import SkyModelError
 VERSION = 2
 MAX_SLOPE = 4.0
 """Steepest spectral index that is extrapolated or interpolated as a power law."""
+ROUNDING = 1e-8
+"""Part of the largest pixel below which model images of other programs hold rounding: WSClean draws
+its wider components by transforms, which leave 1e-13 to 1e-9 of it in every pixel."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,21 @@ class PixelModel:
         return cls(grid, freq, np.zeros(0, np.int64), np.zeros((freq.size, 0), np.float32))
 
     @classmethod
-    def from_cube(cls, cube: np.ndarray, grid: SkyGrid, freq) -> PixelModel:
-        """Keep the pixels of `cube` (band, ny, nx) that differ from zero in any band."""
+    def from_cube(cls, cube: np.ndarray, grid: SkyGrid, freq,
+                  rounding: float = 0.0) -> PixelModel:
+        """Keep the pixels of `cube` (band, ny, nx) that differ from zero in any band.
+
+        rounding: part of the largest one up to which a pixel is nothing.
+        """
         freq = np.atleast_1d(np.asarray(freq, float))
         if cube.shape != (freq.size, *grid.shape):
             raise SkyModelError(
                 f"model cube {cube.shape} does not fit {freq.size} bands of {grid.shape} pixels."
             )
         used = np.zeros(grid.shape, bool)
+        nothing = rounding * max((np.abs(plane).max() for plane in cube), default=0.0)
         for plane in cube:
-            used |= plane != 0.0
+            used |= ~(np.abs(plane) <= nothing)  # not a number is to be found below
         index = np.flatnonzero(used).astype(np.int64)
         flux = np.stack([plane.ravel()[index] for plane in cube]).astype(np.float32)
         if not np.isfinite(flux).all():

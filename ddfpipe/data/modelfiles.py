@@ -14,7 +14,7 @@ import numpy as np
 
 from ddfpipe.data.dicomodel import read_dicomodel, write_dicomodel
 from ddfpipe.data.images import SkyGrid, read_image, write_image
-from ddfpipe.data.model import PixelModel, load_model, save_model
+from ddfpipe.data.model import ROUNDING, PixelModel, load_model, save_model
 from ddfpipe.data.skymodel import (
     TextSkyModel,
     from_pixels,
@@ -80,7 +80,8 @@ def read_model_images(paths: Sequence[Path]) -> PixelModel:
         if parts and not image.grid.same(parts[0].grid):
             raise SkyModelError(f"{path} and {paths[0]} have different pixels; give the bands of "
                                 "one model.")
-        parts.append(PixelModel.from_cube(np.nan_to_num(image.cube()), image.grid, image.freq))
+        cube = np.nan_to_num(image.cube())
+        parts.append(PixelModel.from_cube(cube, image.grid, image.freq, ROUNDING))
     freq = np.concatenate([part.freq for part in parts])
     order = np.argsort(freq)
     if not (np.diff(freq[order]) > 0).all():

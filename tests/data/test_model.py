@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddfpipe.data.images import SkyGrid
-from ddfpipe.data.model import PixelModel, load_model, save_model
+from ddfpipe.data.model import ROUNDING, PixelModel, load_model, save_model
 from ddfpipe.errors import SkyModelError
 from ddfpipe.units import ARCSEC
 
@@ -182,6 +182,17 @@ def test_models_of_other_grids_or_bands_are_not_joined():
         some_model().joined(some_model().on_bands([1e8, 2e8]))
     with pytest.raises(SkyModelError, match="NaN"):
         PixelModel.from_points(GRID, FREQ, [1.0], [1.0], [[np.nan], [1.0]])
+
+
+def test_rounding_of_transforms_is_no_model():
+    cube = some_model().cube() + np.float32(2e-9)
+    cube[0, 7, 7] = -3e-7
+    assert PixelModel.from_cube(cube, GRID, FREQ).size == GRID.ny * GRID.nx
+    assert PixelModel.from_cube(cube, GRID, FREQ, ROUNDING).size == some_model().size + 1
+    assert PixelModel.from_cube(0 * cube, GRID, FREQ, ROUNDING).size == 0
+    cube[1, 0, 0] = np.nan
+    with pytest.raises(SkyModelError, match="NaN"):
+        PixelModel.from_cube(cube, GRID, FREQ, ROUNDING)
 
 
 def test_models_are_added_up_pixel_by_pixel():

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from ...data.images import SkyGrid, read_image, write_image
-from ...data.model import PixelModel, load_model
+from ...data.model import ROUNDING, PixelModel, load_model
 from ...errors import ImagingError
 from ...imaging.mask import auto_mask
 from ...imaging.multiscale import default_scales
@@ -231,7 +231,7 @@ class WSCleanImager:
         kind = model_kind(self.gridding)
         self._run(clean_command(self.gridding, cleaning, self.view.paths, self.column),
                   [kind, "residual"], clean_progress(MAJORS))
-        return (PixelModel.from_cube(self._cube(kind), self.grid, self.freq),
+        return (PixelModel.from_cube(self._cube(kind), self.grid, self.freq, ROUNDING),
                 self._cube("residual"))
 
     def _tell(self, cycle: int, mask, model: PixelModel, residual: np.ndarray) -> dict:

@@ -16,7 +16,7 @@ from checkout import own_modules
 from programcost import run
 
 from ddfpipe.data.dicomodel import read_dicomodel
-from ddfpipe.data.model import PixelModel, load_model
+from ddfpipe.data.model import ROUNDING, PixelModel, load_model
 from ddfpipe.engines.ddfacet.commands import Cleaning, Imaging, image_command
 from ddfpipe.engines.ddfacet.inputs import wide_grid, write_mask
 
@@ -108,7 +108,8 @@ def run_radler(field: Field, folder: Path, majors: int, python: Path, algorithm:
         }
         done = _run_minor(folder, [python, HERE / "minor_radler.py"], words, out)
         model = words["out"]
-        out.model = PixelModel.from_cube(np.load(folder / model), grid, arrays["band_freq"])
+        out.model = PixelModel.from_cube(np.load(folder / model), grid, arrays["band_freq"],
+                                         ROUNDING)
         out.notes.setdefault("cycles", []).append(done)
         if cycle + 1 < majors:
             residual = field.residual(out.model)

@@ -72,3 +72,18 @@ def test_a_clean_that_never_converges_is_not_used(tmp_path):
 def test_without_a_start_model_components_are_positive_from_the_first(tmp_path):
     imager, _ = clean(tmp_path, 9.0, 0.7, start=False)
     assert imager.tried == [False]
+
+
+def test_rounding_of_wide_components_is_no_model(tmp_path, monkeypatch):
+    """WSClean draws them by transforms, which leave something in every pixel of the image."""
+    imager = Programless(tmp_path, 1.0, 1.0)
+    drawn = np.random.default_rng(2).normal(size=(1, NPIX, NPIX)).astype(np.float32) * 1e-11
+    drawn[0, 30:34, 30:34] = 0.5
+    imager.view = SimpleNamespace(paths=[])
+    monkeypatch.setattr(imager, "_run", lambda *_: None)
+    monkeypatch.setattr(imager, "_cube", lambda kind: drawn)
+    monkeypatch.setattr("ddfpipe.engines.wsclean.imager.model_kind", lambda gridding: "model")
+    monkeypatch.setattr("ddfpipe.engines.wsclean.imager.clean_command", lambda *_: [])
+    imager.gridding = imager.column = None
+    model, _ = WSCleanImager._attempt(imager, None)
+    assert model.size == 16 and model.total_flux.tolist() == [8.0]
