@@ -154,6 +154,45 @@ def _sweep(a_re, a_im, c, use, gains, lookup, information):
     return decrease
 
 
+@njit(cache=True, nogil=True)
+def _free_decrease(a_re, a_im, c, use, gains, lookup, stations, out):
+    n_ant, n_dir = gains.shape
+    n_pair = a_re.shape[1]
+    h_re = np.empty((n_ant, n_pair), np.float32)
+    h_im = np.empty((n_ant, n_pair), np.float32)
+    n_re = np.empty(n_pair, np.float32)
+    n_im = np.empty(n_pair, np.float32)
+    rhs = np.empty(n_dir, np.complex128)
+    full_re = np.empty((n_dir, n_dir))
+    full_im = np.empty((n_dir, n_dir))
+    x_re = np.empty(n_dir)
+    x_im = np.empty(n_dir)
+    for q in range(n_ant):
+        outer_products(gains, h_re, h_im, q)
+    for i in range(stations.size):
+        p = stations[i]
+        out[i] = 0.0
+        if assemble(a_re, a_im, c, use, gains, h_re, h_im, lookup, p, n_re, n_im, rhs) > 0:
+            kept = gains[p].copy()
+            out[i] = _update(n_re, n_im, rhs, gains, p, full_re, full_im, x_re, x_im)
+            gains[p] = kept
+
+
+def free_decrease(stats: BlockStatistics, lookup: np.ndarray, gains: np.ndarray,
+                  stations: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
+    """By how much χ² would fall were the gains of one station free, (n,) for `stations` (n,).
+
+    gains: (n_ant, n_dir) complex, at which all other stations stay.  The fit of one station is
+    linear: nothing traps it, so this bounds what a new start can find there.
+    """
+    take = stats.count > 0 if use is None else use & (stats.count > 0)
+    out = np.empty(len(stations))
+    _free_decrease(stats.a_re, stats.a_im, stats.c, take,
+                   np.array(gains, np.complex128, order="C"), lookup,
+                   np.asarray(stations, np.int64), out)
+    return out
+
+
 def matched_scale(stats: BlockStatistics, use: np.ndarray | None = None) -> float:
     """Amplitude of all gains at which the model has the power of the data beyond the noise.
 

@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 
 from ddfpipe.calibration import priors
-from ddfpipe.calibration.als import matched_scale, solve_complex
+from ddfpipe.calibration.als import free_decrease, matched_scale, solve_complex
 from ddfpipe.calibration.linalg import invert_each
 from ddfpipe.calibration.options import SolverOptions
 from ddfpipe.calibration.polish import LogGains, polish
@@ -40,6 +40,10 @@ MEAN_RATE = 0.2
 
 RESTART_SIGMA = 5.0
 """Significance in standard deviations of a rise of χ² that asks for a restart."""
+
+TRAPPED = 0.5
+"""Share of the least such rise that free gains of one station have to take away: gains of its own
+rid a station of all that a wrong branch costs, and of hardly any of what the model lacks."""
 
 MOST_SWEEPS = 4
 """Sweeps over n_iter at which a fit that has not met its tolerance is ended."""
@@ -261,7 +265,7 @@ class FilterChain:
         cold = self.latest is None and not self.warm or self.options.solver == "CohJones"
         best = self._fit(stats, mean, covariance, prior, cold, seen)
         sweeps, restarted = best.sweeps, False
-        if not cold and self._risen(best.station, seen):
+        if not cold and self._trapped(stats, best, seen):
             other = self._fit(stats, mean, covariance, prior, True, seen)
             sweeps += other.sweeps
             restarted = other.chi2 < best.chi2
@@ -319,17 +323,19 @@ class FilterChain:
         return LogGains(expected + share * (log_amp - expected), phase, amp_mean,
                         np.empty(covariance.shape))
 
-    def _risen(self, now: np.ndarray, seen: np.ndarray) -> bool:
-        """Whether the χ² of a station is significantly above its usual value; see Fit.station."""
+    def _trapped(self, stats: BlockStatistics, fit: Fit, seen: np.ndarray) -> bool:
+        """Whether the χ² of a station is significantly above its usual value and gains are to
+        blame: a new start costs twice as much as the fit, and what else raises χ² stays."""
         if not self.usual:
             return False
         recent = np.array(self.usual[-USUAL:])
-        known = np.isfinite(recent).any(axis=0) & np.isfinite(now)
-        if not known.any():
-            return False
+        known = np.flatnonzero(np.isfinite(recent).any(axis=0) & np.isfinite(fit.station))
         usual = _known_median(recent[:, known])
         limit = np.maximum(self.options.restart_rise, RESTART_SIGMA / np.sqrt(seen[known]))
-        return bool(np.any(now[known] > (1 + limit) * usual))
+        if not np.any(fit.station[known] > (1 + limit) * usual):
+            return False
+        fall = free_decrease(stats, self.array.lookup, fit.gains.gains, known, self.use)
+        return bool(np.any(fall > TRAPPED * limit * usual * seen[known]))
 
     def _remember(self, result: IntervalResult, posterior: np.ndarray, centre: float,
                   fit: Fit, seen: np.ndarray) -> None:
