@@ -27,7 +27,18 @@ BASELINES_PER_TASK = 256
 
 
 LANES = 16
-"""Samples are filled up with zeros to a multiple of this: what a processor adds at once."""
+"""Baselines whose sums are taken side by side, in the lanes of the processor: sums over samples of
+one baseline in those lanes would spend twice the time of the products on adding the lanes up."""
+
+CHUNK = 40
+"""Samples of a group of baselines at once: with tens of directions they stay in a nearby cache."""
+
+RUN = 4
+"""Samples between two looks at the sums; chunks are filled up with zeros to a multiple of it."""
+
+_IM, _STEP, _SUM = np.uintp(LANES), np.uintp(2 * LANES), np.uintp(LANES)
+_STEP2, _STEP3 = np.uintp(4 * LANES), np.uintp(6 * LANES)
+_TILE = 8 * LANES
 
 
 @dataclass
@@ -55,106 +66,133 @@ class BlockStatistics:
 
 
 @njit(cache=True, nogil=True)
-def _gather(model, data, weight, channels, b, re, im):
-    """Weighted samples of baseline b as rows of re, im: the directions, then the data.
-
-    Returns the number of samples and Σ w |D|².
-    """
-    n_dir, n_time = model.shape[0], model.shape[1]
-    n = 0
-    power = 0.0
-    for t in range(n_time):
-        for c in channels:
-            w = weight[t, b, c]
-            if not w > 0.0:
-                continue
-            value = data[t, b, c]
-            if not (np.isfinite(value.real) and np.isfinite(value.imag)):
-                continue
-            root = np.sqrt(w)
-            re[n_dir, n] = root * value.real
-            im[n_dir, n] = root * value.imag
-            power += np.float64(w) * (np.float64(value.real)**2 + np.float64(value.imag)**2)
-            for d in range(n_dir):
-                m = model[d, t, b, c]
-                re[d, n] = root * m.real
-                im[d, n] = root * m.imag
-            n += 1
-    return n, power
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _tile(re, im, d, e, n):
-    """Σ conj(row) row for the 2 × 2 rows d, d+1 by e, e+1: eight float32 sums.
-
-    Two by two keeps the multipliers busy: 16 fused multiply-adds for 8 loads.
-    """
-    r00 = np.float32(0)
-    i00 = np.float32(0)
-    r01 = np.float32(0)
-    i01 = np.float32(0)
-    r10 = np.float32(0)
-    i10 = np.float32(0)
-    r11 = np.float32(0)
-    i11 = np.float32(0)
-    for s in range(n):
-        ar, ai, br, bi = re[d, s], im[d, s], re[d + 1, s], im[d + 1, s]
-        xr, xi, yr, yi = re[e, s], im[e, s], re[e + 1, s], im[e + 1, s]
-        r00 += ar * xr + ai * xi
-        i00 += ar * xi - ai * xr
-        r01 += ar * yr + ai * yi
-        i01 += ar * yi - ai * yr
-        r10 += br * xr + bi * xi
-        i10 += br * xi - bi * xr
-        r11 += br * yr + bi * yi
-        i11 += br * yi - bi * yr
-    return r00, i00, r01, i01, r10, i10, r11, i11
+def _weigh(data, weight, channels, first, lanes, t0, t1, c0, c1, root, power, count):
+    """Roots of the weights of a chunk into root (lane, sample), zero where there is none; Σ w |D|²
+    and the number of samples are added to power and count."""
+    for lane in range(lanes):
+        b = first + lane
+        s = 0
+        for t in range(t0, t1):
+            for k in range(c0, c1):
+                w = weight[t, b, channels[k]]
+                value = data[t, b, channels[k]]
+                root[lane, s] = 0.0
+                if w > 0.0 and np.isfinite(value.real) and np.isfinite(value.imag):
+                    root[lane, s] = np.sqrt(w)
+                    power[b] += np.float64(w) * (np.float64(value.real)**2
+                                                 + np.float64(value.imag)**2)
+                    count[b] += 1
+                s += 1
 
 
 @njit(cache=True, nogil=True)
-def _pack(sum_re, sum_im, a_re, a_im, c, b):
-    """Rows of sums of baseline b as packed A and c; the row behind the directions is the data."""
+def _fill(values, channels, first, lanes, t0, t1, c0, c1, root, row, x):
+    """Weighted samples of values (time, bl, chan) into a row of x; no sample: zero."""
+    start = row * CHUNK * 2 * LANES
+    for lane in range(lanes):
+        at = np.uintp(start + lane)
+        s = 0
+        for t in range(t0, t1):
+            for k in range(c0, c1):
+                r = root[lane, s]
+                value = values[t, first + lane, channels[k]]
+                x[at] = r * value.real if r > 0 else np.float32(0)
+                x[at + _IM] = r * value.imag if r > 0 else np.float32(0)
+                at += _STEP
+                s += 1
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def _products(x, i, j):
+    """Sum of the products of a run of samples from i and from j."""
+    return (x[i] * x[j] + x[i + _STEP] * x[j + _STEP] + x[i + _STEP2] * x[j + _STEP2]
+            + x[i + _STEP3] * x[j + _STEP3])
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _add_tile(x, d, e, n, sums, at):
+    """Add Σ conj(row) row for the 2 × 2 rows d, d+1 by e, e+1 of x to eight rows of sums from at.
+
+    Two by two keeps the multipliers busy: 16 products for 8 values.  Unsigned indices into flat
+    arrays: others are checked for their sign, which keeps the compiler from using the lanes.
+    """
+    row = np.uintp(CHUNK * 2 * LANES)
+    for s in range(0, n, RUN):
+        first, second = np.uintp((d * CHUNK + s) * 2 * LANES), np.uintp((e * CHUNK + s) * 2 * LANES)
+        for lane in range(LANES):
+            i, j = first + np.uintp(lane), second + np.uintp(lane)
+            i1, j1 = i + row, j + row
+            k = at + np.uintp(lane)
+            sums[k] += _products(x, i, j) + _products(x, i + _IM, j + _IM)
+            k += _SUM
+            sums[k] += _products(x, i, j + _IM) - _products(x, i + _IM, j)
+            k += _SUM
+            sums[k] += _products(x, i, j1) + _products(x, i + _IM, j1 + _IM)
+            k += _SUM
+            sums[k] += _products(x, i, j1 + _IM) - _products(x, i + _IM, j1)
+            k += _SUM
+            sums[k] += _products(x, i1, j) + _products(x, i1 + _IM, j + _IM)
+            k += _SUM
+            sums[k] += _products(x, i1, j + _IM) - _products(x, i1 + _IM, j)
+            k += _SUM
+            sums[k] += _products(x, i1, j1) + _products(x, i1 + _IM, j1 + _IM)
+            k += _SUM
+            sums[k] += _products(x, i1, j1 + _IM) - _products(x, i1 + _IM, j1)
+
+
+@njit(cache=True, nogil=True)
+def _unpack(sums, first, lanes, a_re, a_im, c):
+    """Tiles of a group of baselines as packed A and c; the row behind the directions is the
+    data."""
     n_dir = c.shape[1]
-    k = 0
-    for d in range(n_dir):
-        for e in range(d + 1):
-            a_re[b, k] = sum_re[d, e]
-            a_im[b, k] = sum_im[d, e]
-            k += 1
-    for e in range(n_dir):
-        c[b, e] = complex(sum_re[n_dir, e], -sum_im[n_dir, e])
+    for lane in range(lanes):
+        b = first + lane
+        k = 0
+        for d in range(n_dir + 1):
+            half = d // 2
+            for e in range(min(d + 1, n_dir)):
+                tile = half * (half + 1) // 2 + e // 2
+                at = tile * _TILE + (4 * (d % 2) + 2 * (e % 2)) * LANES + lane
+                if d < n_dir:
+                    a_re[b, k] = sums[at]
+                    a_im[b, k] = sums[at + LANES]
+                    k += 1
+                else:
+                    c[b, e] = complex(sums[at], -sums[at + LANES])
 
 
 @njit(cache=True, nogil=True)
 def _statistics(model, data, weight, channels, first, last, a_re, a_im, c, power, count):
-    """Fill the statistics of baselines first <= b < last.
-
-    Sums go through small arrays: writing each into its packed place keeps the compiler from
-    vectorising the tiles, at twice the cost.
-    """
-    n_dir, n_time = model.shape[0], model.shape[1]
+    """Fill the statistics of baselines first <= b < last."""
+    n_dir, n_time, n_chan = model.shape[0], model.shape[1], channels.size
     rows = n_dir + 1 + (n_dir + 1) % 2
-    most = (n_time * channels.size + LANES - 1) // LANES * LANES
-    re = np.zeros((rows, most), np.float32)
-    im = np.zeros((rows, most), np.float32)
-    sum_re = np.zeros((rows, rows), np.float32)
-    sum_im = np.zeros((rows, rows), np.float32)
-    for b in range(first, last):
-        n, power[b] = _gather(model, data, weight, channels, b, re, im)
-        count[b] = n
-        full = (n + LANES - 1) // LANES * LANES
-        for d in range(rows):
-            for s in range(n, full):
-                re[d, s] = 0.0
-                im[d, s] = 0.0
-        for d in range(0, rows, 2):
-            for e in range(0, d + 2, 2):
-                r00, i00, r01, i01, r10, i10, r11, i11 = _tile(re, im, d, e, full)
-                sum_re[d, e], sum_im[d, e] = r00, i00
-                sum_re[d, e + 1], sum_im[d, e + 1] = r01, i01
-                sum_re[d + 1, e], sum_im[d + 1, e] = r10, i10
-                sum_re[d + 1, e + 1], sum_im[d + 1, e + 1] = r11, i11
-        _pack(sum_re, sum_im, a_re, a_im, c, b)
+    x = np.zeros(rows * CHUNK * 2 * LANES, np.float32)
+    sums = np.empty(rows // 2 * (rows // 2 + 1) // 2 * _TILE, np.float32)
+    root = np.zeros((LANES, CHUNK), np.float32)
+    wide = min(max(n_chan, 1), CHUNK)
+    long = CHUNK // wide
+    for b in range(first, last, LANES):
+        lanes = min(LANES, last - b)
+        sums[:] = 0
+        power[b:b + lanes] = 0
+        count[b:b + lanes] = 0
+        for t in range(0, n_time, long):
+            for k in range(0, n_chan, wide):
+                stop, end = min(t + long, n_time), min(k + wide, n_chan)
+                _weigh(data, weight, channels, b, lanes, t, stop, k, end, root, power, count)
+                for d in range(n_dir):
+                    _fill(model[d], channels, b, lanes, t, stop, k, end, root, d, x)
+                _fill(data, channels, b, lanes, t, stop, k, end, root, n_dir, x)
+                n = (stop - t) * (end - k)
+                full = (n + RUN - 1) // RUN * RUN
+                for row in range(rows):
+                    x[(row * CHUNK + n) * 2 * LANES:(row * CHUNK + full) * 2 * LANES] = 0
+                at = np.uintp(0)
+                for d in range(0, rows, 2):
+                    for e in range(0, d + 2, 2):
+                        _add_tile(x, d, e, full, sums, at)
+                        at += np.uintp(_TILE)
+        _unpack(sums, b, lanes, a_re, a_im, c)
 
 
 def block_statistics(model: np.ndarray, data: np.ndarray, weight: np.ndarray,

@@ -99,7 +99,7 @@ def _add_channels(flux, s, c0, n_chan, n, smear, cr, ci, dr, di, a, da, sum_re, 
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, out):
+def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, add, out):
     """Direct sum; uvw and rate (row, 3) in m and m/s, flux (chan, src), out (row, chan, 2).
 
     The processor's lanes hold rows, not components: facets and groups that share a beam often hold
@@ -117,14 +117,19 @@ def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, out):
         n = min(_ROWS, uvw.shape[0] - r0)
         for i in range(n):
             for j in range(3):
-                u[j, i] = uvw[r0 + i, j] / SPEED_OF_LIGHT
-                u[3 + j, i] = rate[r0 + i, j] / SPEED_OF_LIGHT * span
+                u[j, i] = uvw[r0 + i, j] * (1.0 / SPEED_OF_LIGHT)
+        if smear:
+            for i in range(n):
+                for j in range(3):
+                    u[3 + j, i] = rate[r0 + i, j] * (span / SPEED_OF_LIGHT)
         for k in range(edges.size - 1):
             c0 = edges[k]
             n_chan = edges[k + 1] - c0
             dnu = freq[c0 + 1] - freq[c0] if n_chan > 1 else 0.0
-            sum_re[:] = 0
-            sum_im[:] = 0
+            for c in range(n_chan):
+                for i in range(n):
+                    sum_re[c, i] = 0
+                    sum_im[c, i] = 0
             for s in range(l.size):
                 for i in range(n):
                     tau[i] = u[0, i] * l[s] + u[1, i] * m[s] + u[2, i] * n1[s]
@@ -136,13 +141,19 @@ def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, out):
                                     a, da)
                 _add_channels(flux, s, c0, n_chan, n, smear, cr, ci, dr, di, a, da, sum_re,
                               sum_im)
-            for i in range(n):
-                for c in range(n_chan):
-                    out[r0 + i, c0 + c, 0] += sum_re[c, i]
-                    out[r0 + i, c0 + c, 1] += sum_im[c, i]
+            if add:
+                for i in range(n):
+                    for c in range(n_chan):
+                        out[r0 + i, c0 + c, 0] += sum_re[c, i]
+                        out[r0 + i, c0 + c, 1] += sum_im[c, i]
+            else:
+                for i in range(n):
+                    for c in range(n_chan):
+                        out[r0 + i, c0 + c, 0] = sum_re[c, i]
+                        out[r0 + i, c0 + c, 1] = sum_im[c, i]
 
 
-def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None) -> np.ndarray:
+def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None, add=True) -> np.ndarray:
     """Visibilities of point components: sum of S exp(+2 pi i nu/c (u l + v m + w (n - 1))).
 
     l, m: (src,) direction cosines in rad.  flux: (src, chan) or (src,) Jy.
@@ -150,26 +161,28 @@ def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None) -> np.nda
     smear: None, or (chan_width Hz, interval s, uvw_rate (time, bl, 3) m/s): each component is
         multiplied by sinc(chan_width tau) sinc(nu interval dtau/dt), with tau its delay
         (Bridle & Schwab 1999, ASP Conf. 180, 371); see `smearing.smearing_factor`.
-    out: (time, bl, chan) complex64 to *add* to; made when None.
+    out: (time, bl, chan) complex64 to *add* to, or to overwrite without `add`; made when None.
     Returns (time, bl, chan) complex64.  Raises ImagingError when shapes disagree.
     """
     l, m = np.atleast_1d(np.asarray(l, np.float64)), np.atleast_1d(np.asarray(m, np.float64))
     freq = np.atleast_1d(np.asarray(freq, np.float64))
     flux = np.asarray(flux, np.float32)
     if flux.ndim < 2:
-        flux = np.broadcast_to(np.atleast_1d(flux)[:, None], (l.size, freq.size))
+        flux = np.repeat(np.atleast_1d(flux)[:, None], freq.size, axis=1)
     uvw = np.ascontiguousarray(uvw, np.float64)
     shape = uvw.shape[:2] + (freq.size,)
     if out is None:
-        out = np.zeros(shape, np.complex64)
+        out, add = np.empty(shape, np.complex64), False
     if uvw.ndim != 3 or l.shape != m.shape or flux.shape != (l.size, freq.size) \
             or out.shape != shape or out.dtype != np.complex64 or not out.flags.c_contiguous:
         raise ImagingError(f"prediction: l {l.shape}, m {m.shape}, flux {flux.shape}, uvw "
                            f"{uvw.shape}, {freq.size} channels and a contiguous complex64 output "
                            f"{out.shape} do not fit together")
-    width, span, rate = (0.0, 0.0, uvw) if smear is None else smear  # a rate is not looked at then
-    rate = np.broadcast_to(np.asarray(rate, np.float64), uvw.shape)
+    width, span, rate = 0.0, 0.0, uvw  # a rate is not looked at without smearing
+    if smear is not None:
+        width, span, rate = smear
+        rate = np.ascontiguousarray(np.broadcast_to(np.asarray(rate, np.float64), uvw.shape))
     _predict(l, m, n_minus_one(l, m), np.ascontiguousarray(flux.T), uvw.reshape(-1, 3),
-             np.ascontiguousarray(rate).reshape(-1, 3), freq, channel_blocks(freq), float(width),
-             float(span), smear is not None, out.view(np.float32).reshape(-1, freq.size, 2))
+             rate.reshape(-1, 3), freq, channel_blocks(freq), float(width), float(span),
+             smear is not None, add, out.view(np.float32).reshape(-1, freq.size, 2))
     return out
