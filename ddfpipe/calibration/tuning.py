@@ -11,6 +11,9 @@ The temper is measured first: held-out data hardly notice absorbed flux, since b
 core see nearly the same of what the model lacks.  It is at least the ratio of the variance of the
 baselines' pulls on the gains to that which noise explains (`statistics.gradient_excess`), and
 larger as long as held-out data are predicted no worse: what the noise hides can still be absorbed.
+Under a temper the strength of the phases is looked at once more: a prior that is narrow enough for
+data at full weight may hold gains back that now weigh a fifth.  It stays unless held-out data
+reject it.
 """
 
 from __future__ import annotations
@@ -137,22 +140,32 @@ def choose(blocks: Sequence[Block], array: Array, options: SolverOptions,
     stricter = [now, *tried([replace(now.hyper, temper=f) for f in TEMPERS
                              if f > now.hyper.temper])]
     now = stricter[_last_within_error([t.held for t in stricter])]
+    now = _kept_or_narrowest(now, tried([replace(now.hyper, variance=v) for v in VARIANCES
+                                         if v != now.hyper.variance]))
     samples = sum(int(stats.count[hold].sum()) for stats, _ in blocks[min(2, len(blocks) - 1):])
     return Tuned(now.hyper, float(now.held.sum()) / max(samples, 1), trials)
 
 
-def _last_within_error(table: Sequence[np.ndarray]) -> int:
-    """Index of the last trial whose total is within one standard error of the least.
+def _kept_or_narrowest(now: Trial, others: Sequence[Trial]) -> Trial:
+    """`now` where the best of all trials is within one standard error of it, else the one of least
+    variance of the phases that is."""
+    widths = sorted([now, *others], key=lambda t: -t.hyper.variance)
+    if _within_error(now.held, min(widths, key=lambda t: t.held.sum()).held):
+        return now
+    return widths[_last_within_error([t.held for t in widths])]
+
+
+def _within_error(held: np.ndarray, least: np.ndarray) -> bool:
+    """Whether a trial is within one standard error of the one with the least held-out χ².
 
     The error is that of the difference of the two, from its scatter over baselines: samples of one
     baseline share their model error and do not count as independent.
     """
-    totals = [s.sum() for s in table]
-    least = int(np.argmin(totals))
-    chosen = least
-    for i in range(least + 1, len(table)):
-        difference = (table[i] - table[least]).sum(axis=0)
-        error = difference.std(ddof=1) * np.sqrt(difference.size)
-        if difference.sum() <= error:
-            chosen = i
-    return chosen
+    difference = (held - least).sum(axis=0)
+    return bool(difference.sum() <= difference.std(ddof=1) * np.sqrt(difference.size))
+
+
+def _last_within_error(table: Sequence[np.ndarray]) -> int:
+    """Index of the last trial, from the best on, that is within one standard error of it."""
+    least = int(np.argmin([held.sum() for held in table]))
+    return max(i for i in range(least, len(table)) if _within_error(table[i], table[least]))

@@ -204,6 +204,22 @@ def test_ragged_intervals_keep_their_meaning():
     assert 0.75 < np.sqrt((measured[2:] ** 2).mean() / (stated[2:] ** 2).mean()) < 1.25
 
 
+def test_noise_that_rises_restarts_nothing():
+    """χ² of every station doubles, and no gains are to blame: sweeps stay as few as before."""
+    sim = Simulation(sigma=0.5)
+
+    def rise(number, arguments):
+        if number == 5:
+            noise = sim.rng.normal(size=(2, *arguments["data"].shape)) * np.sqrt(0.5) * 0.6
+            arguments["data"] = (arguments["data"] + noise[0] + 1j * noise[1]).astype(np.complex64)
+
+    _, _, _, diagnostics, _, _ = solve(sim, 8, change=rise)
+    sample = (diagnostics["chi2"] / diagnostics["count"])[:, 0, 0]
+    assert sample[5] > 2 * sample[:5].max()
+    assert not diagnostics["restarted"].any()
+    assert diagnostics["sweeps"][5, 0, 0] <= diagnostics["sweeps"][1:5].max() + 1
+
+
 def test_sudden_jump_restarts_the_interval():
     sim = Simulation(sigma=0.5)
     turn = np.random.default_rng(2).uniform(-np.pi, np.pi, sim.n_ant)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ddfpipe.calibration.als import baseline_lookup, solve_complex
+from ddfpipe.calibration.als import baseline_lookup, free_decrease, solve_complex
 from ddfpipe.calibration.gains import align_gauge
 from ddfpipe.calibration.statistics import (block_statistics, chi_squared,
                                             gradient_excess)
@@ -14,15 +14,15 @@ from ddfpipe.errors import SolveError
 from .arrays import Simulation
 
 
-def random_block(n_dir, seed=0):
+def random_block(n_dir, seed=0, shape=(3, 10, 5)):
     rng = np.random.default_rng(seed)
 
     def noise(*shape):
         return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
 
-    weight = rng.uniform(0, 2, (3, 10, 5)).astype(np.float32)
+    weight = rng.uniform(0, 2, shape).astype(np.float32)
     weight[rng.random(weight.shape) < 0.3] = 0
-    return noise(n_dir, 3, 10, 5), noise(3, 10, 5), weight
+    return noise(n_dir, *shape), noise(*shape), weight
 
 
 @pytest.mark.parametrize("n_dir", [1, 2, 3, 6])
@@ -39,6 +39,42 @@ def test_statistics_equal_direct_sums(n_dir):
                                atol=1e-4)
     np.testing.assert_allclose(stats.power, (w * np.abs(d) ** 2).sum(axis=(0, 2)), rtol=1e-5)
     np.testing.assert_array_equal(stats.count, (w > 0).sum(axis=(0, 2)))
+
+
+@pytest.mark.parametrize("shape", [(7, 21, 9), (2, 17, 45), (1, 33, 81), (50, 3, 1)])
+def test_groups_of_baselines_and_chunks_of_samples(shape):
+    """More baselines than lanes, more times and channels than a chunk, ends that fill neither."""
+    model, data, weight = random_block(3, shape=shape)
+    weight[:, 1] = 0
+    stats = block_statistics(model, data, weight)
+    full = np.einsum("tbc,dtbc,etbc->bde", weight, model.conj(), model)
+    row, col = np.tril_indices(3)
+    np.testing.assert_allclose(stats.a_re + 1j * stats.a_im, full[:, row, col], rtol=1e-4,
+                               atol=1e-4)
+    np.testing.assert_allclose(stats.c, np.einsum("tbc,dtbc,tbc->bd", weight, model.conj(), data),
+                               rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(stats.count, (weight > 0).sum(axis=(0, 2)))
+    assert not stats.a_re[1].any() and not stats.c[1].any() and stats.power[1] == 0
+
+
+def test_free_gains_take_away_what_a_wrong_branch_costs():
+    sim = Simulation(sigma=0.5)
+    arguments, gains, _ = sim.next()
+    stats = block_statistics(arguments["model"], arguments["data"], arguments["weight"])
+    lookup = baseline_lookup(sim.ant1, sim.ant2, sim.n_ant)
+    wrong = gains.copy()
+    wrong[3] *= np.exp([2.5j, -2.0j, 2.2j, 2.0j])
+    rise = (chi_squared(stats, wrong, sim.ant1, sim.ant2)
+            - chi_squared(stats, gains, sim.ant1, sim.ant2)).sum()
+    stations = np.array([3, 0, 7])
+    fall = free_decrease(stats, lookup, wrong, stations)
+    # the true gains and at most some noise more: one per parameter on average
+    assert rise < fall[0] < rise + 8 * gains.shape[1]
+    right = free_decrease(stats, lookup, gains, stations)
+    assert np.all((right > 0) & (right < 8 * gains.shape[1]))
+    use = (sim.ant1 != 3) & (sim.ant2 != 3)
+    assert free_decrease(stats, lookup, wrong, stations, use)[0] == 0
+    np.testing.assert_array_equal(wrong[:3], gains[:3])
 
 
 def test_gradient_excess_equals_sums_over_residuals():

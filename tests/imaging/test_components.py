@@ -76,6 +76,8 @@ def test_out_adds_and_repeats_are_identical():
     out = np.ones_like(one)
     assert predict_components(out=out, **args) is out
     assert np.allclose(out, 1 + one, atol=1e-5)
+    assert predict_components(out=out, add=False, **args) is out
+    assert np.array_equal(out, one)
     flat = predict_components(l=l, m=m, flux=flux[:, 0], uvw=ob["uvw"], freq=ob["freq"])
     same = predict_components(l=l, m=m, flux=np.repeat(flux[:, :1], 4, 1), uvw=ob["uvw"],
                               freq=ob["freq"])
