@@ -36,7 +36,8 @@ class SolverOptions:
     tolerance: a solve ends when a sweep lowers χ² by less than this times the square root of
         twice the number of its parameters, the scatter that noise gives to the fitted χ².
     restart_rise: relative rise of χ² per sample over the running median at which an interval is
-        solved again from a cold start (the better of the two is kept).
+        solved again from a cold start, if free gains would take away half of it (the better of the
+        two is kept).
     hold_out: share of the baselines held out while the hyper-parameters are chosen.
     tune_intervals: number of first intervals used for that; 0 takes the defaults.
     smooth: run the backward (Rauch-Tung-Striebel) pass of the filter.
