@@ -71,7 +71,7 @@ def growing(found: list[dict]) -> list[str]:
                 rows.append([f"{one['what']}: {part}", ", ".join(str(s) for s in one["sizes"]),
                              numbers(one["cost"][part]), f"{one['exponent'][part]:.2f}"])
         elif "wall" in one:
-            rows.append(["threads: wall of four solves", "1, 2", numbers(one["wall"], ".2f"),
+            rows.append(["threads: wall of 24 solves", "1, 2", numbers(one["wall"], ".2f"),
                          f"{one['wall'][0] / one['wall'][1]:.2f} times faster"])
         else:
             rows.append([one["what"], "predict, solve", numbers(one["cost"].values()),
