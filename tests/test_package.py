@@ -111,7 +111,7 @@ def test_shell_scripts(script):
 def setup(tmp_path, python):
     environment = os.environ | {"DDFPIPE_VENV": str(tmp_path / "venv"), "PYTHON": str(python)}
     return subprocess.run(["bash", str(ROOT / "misc/setup.sh")], env=environment, text=True,
-                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=600)
 
 
 @pytest.mark.parametrize("body, told", [
@@ -131,7 +131,7 @@ def test_set_up_tells_what_is_missing(tmp_path, body, told):
 
 def compare(folder, *words):
     return subprocess.run([sys.executable, str(ROOT / "misc/compare_with_truth.py"), *words],
-                          cwd=folder, text=True, capture_output=True, timeout=60)
+                          cwd=folder, text=True, capture_output=True, timeout=600)
 
 
 def test_comparison_with_the_simulated_sky(tmp_path):

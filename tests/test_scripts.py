@@ -25,7 +25,7 @@ def call(folder: Path, script: str, *words: str, **more: str) -> subprocess.Comp
     assert program.is_file(), f"{script} is not installed: pip install '.[test]'"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | more
     return subprocess.run([str(program), *words], cwd=folder, text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL, timeout=120, env=environment)
+                          stdin=subprocess.DEVNULL, timeout=600, env=environment)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from ddfpipe.errors import ImagingError
+from ddfpipe.imaging.gains import GroupGains
 from ddfpipe.imaging.phasor import FASTMATH, reduce_turns, sinc, sincos_turns
 from ddfpipe.imaging.sky import n_minus_one
 from ddfpipe.units import SPEED_OF_LIGHT
@@ -20,45 +21,100 @@ _ROWS = 128
 """Baselines and times treated at once: their phasors and sums fit the first-level cache."""
 
 _CHANNELS = 24
-"""Longest run of channels between two exact phases."""
+"""Most channels of a run between two exact phases."""
+
+_GAP = 12
+"""Widest step from one channel of a run to the next, in units of its raster."""
 
 
 @njit(cache=True, nogil=True)
-def _run_edges(freq, longest, edges):
-    """Fill edges with those of evenly spaced runs; how many there are."""
-    edges[0] = 0
-    n = 1
-    for c in range(1, freq.size):
-        first = edges[n - 1]
-        k = c - first
-        even = freq[first] + k * (freq[first + 1] - freq[first]) if k > 1 else freq[c]
-        if k >= longest or abs(freq[c] - even) > 1e-10 * freq[c]:
-            edges[n] = c
-            n += 1
+def _runs(freq, block, widest, edges, unit, gap, at):
+    """Fill edges and unit (of a run), gap and at (of a channel); how many runs there are."""
+    n, c = 0, 0
+    while c < freq.size:
+        edges[n], first = c, c
+        raster = 0.0
+        for k in range(first + 1, min(first + _CHANNELS, freq.size)):
+            step = freq[k] - freq[k - 1]
+            if raster == 0.0 or abs(step) < abs(raster):
+                raster = step
+        place = 0
+        c += 1
+        while raster != 0 and c < freq.size and c - first < _CHANNELS and block[c] == block[first]:
+            whole = round((freq[c] - freq[first]) / raster)
+            off = abs(freq[first] + whole * raster - freq[c])
+            if not 0 < whole - place <= widest or off > 1e-10 * freq[c]:
+                break
+            gap[c - 1], at[c] = whole - place, whole
+            place = whole
+            c += 1
+        unit[n] = raster
+        for k in range(first, c):
+            at[k] /= max(place, 1)
+        n += 1
     edges[n] = freq.size
-    return n + 1
+    return n
 
 
-def channel_blocks(freq: np.ndarray, longest: int = _CHANNELS) -> np.ndarray:
-    """(n + 1,) int64 edges of runs of evenly spaced channels, none longer than `longest`.
+def channel_runs(freq: np.ndarray, block: np.ndarray | None = None,
+                 widest: int = _GAP) -> tuple[np.ndarray, ...]:
+    """Runs of channels on an even raster, with steps of `widest` at most and none of two blocks.
 
-    freq: (chan,) Hz.  Within a run no channel is further than 1e-10 of its frequency from even
-    spacing, so that a delay of 1e-4 s (30 km of path) is wrong by less than 1e-5 rad.
+    freq (chan,) Hz; block (chan,) int64, or None: all in one.  Within a run no channel is further
+    than 1e-10 of its frequency from the raster, so that a delay of 1e-4 s (30 km of path) is wrong
+    by less than 1e-5 rad.
+
+    Returns edges (run + 1,) int64; unit (run,) Hz of the raster; gap (chan,) int64 steps to the
+    next channel, 0 at the end of a run; at (chan,) float32, 0 at the beginning of a run to 1.
     """
-    edges = np.empty(freq.size + 2, np.int64)
-    return edges[:_run_edges(freq, longest, edges)]
+    n = freq.size
+    edges, unit = np.empty(n + 1, np.int64), np.empty(n)
+    gap, at = np.zeros(n, np.int64), np.zeros(n, np.float32)
+    block = np.zeros(n, np.int64) if block is None else np.ascontiguousarray(block, np.int64)
+    runs = _runs(freq, block, widest, edges, unit, gap, at)
+    return edges[:runs + 1], unit[:runs], gap, at
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
-def _start_phasors(tau, n, nu, dnu, cr, ci, dr, di):
-    """Phasors (cr, ci) at nu of n components with delays tau, and their step (dr, di) by dnu."""
-    for s in range(n):
-        c, sn = sincos_turns(reduce_turns(tau[s] * nu))
-        cr[s] = c
-        ci[s] = sn
-        c, sn = sincos_turns(reduce_turns(tau[s] * dnu))
-        dr[s] = c
-        di[s] = sn
+def _start_phasors(tau, n, nu, dnu, most, cr, ci, dr, di, wide):
+    """Phasors (cr, ci) at nu of n rows with delays tau, their step (dr, di) by dnu, and wide
+    (2, _GAP - 1, row), those by 1, 2, ... (most - 1) times dnu."""
+    for i in range(n):
+        c, sn = sincos_turns(reduce_turns(tau[i] * nu))
+        cr[i] = c
+        ci[i] = sn
+        c, sn = sincos_turns(reduce_turns(tau[i] * dnu))
+        dr[i] = c
+        di[i] = sn
+    for g in range(most - 1):
+        for i in range(n):
+            x = wide[0, g - 1, i] if g > 0 else np.float32(1)
+            y = wide[1, g - 1, i] if g > 0 else np.float32(0)
+            wide[0, g, i] = x * dr[i] - y * di[i]
+            wide[1, g, i] = x * di[i] + y * dr[i]
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
+def _turn(n, cr, ci, kr, ki):
+    """Multiply phasors (cr, ci) by gains (kr, ki)."""
+    for i in range(n):
+        x, y = cr[i], ci[i]
+        cr[i] = x * kr[i] - y * ki[i]
+        ci[i] = x * ki[i] + y * kr[i]
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
+def _row_gains(gain, g, knot, share, block, ant1, ant2, r0, n, kr, ki):
+    """Gains (kr, ki) of n rows from r0 on towards group g."""
+    for i in range(n):
+        t, b = divmod(r0 + i, ant1.size)
+        k, x = knot[t], share[t]
+        p, q = gain[g, k, block, ant1[b]], gain[g, k, block, ant2[b]]
+        if x > 0:
+            p = (1 - x) * p + x * gain[g, k + 1, block, ant1[b]]
+            q = (1 - x) * q + x * gain[g, k + 1, block, ant2[b]]
+        kr[i] = p.real * q.real + p.imag * q.imag
+        ki[i] = p.imag * q.real - p.real * q.imag
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
@@ -74,12 +130,13 @@ def _start_smearing(tau, slip, n, nu, last_nu, width, a, da):
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
-def _add_channels(flux, s, c0, n_chan, n, smear, cr, ci, dr, di, a, da, sum_re, sum_im):
+def _add_channels(flux, s, c0, n_chan, n, smear, gap, at, cr, ci, dr, di, wide, a, da, sum_re,
+                  sum_im):
     """Add component s to the sums of n rows in channels c0 <= c < c0 + n_chan."""
     for c in range(n_chan):
         f = flux[c0 + c, s]
         if smear:
-            step = np.float32(c / (n_chan - 1.0)) if n_chan > 1 else np.float32(0)
+            step = at[c0 + c]
             for i in range(n):
                 g = f * (a[i] + step * da[i])
                 x = cr[i]
@@ -96,20 +153,33 @@ def _add_channels(flux, s, c0, n_chan, n, smear, cr, ci, dr, di, a, da, sum_re, 
                 sum_im[c, i] += f * y
                 cr[i] = x * dr[i] - y * di[i]
                 ci[i] = x * di[i] + y * dr[i]
+        k = gap[c0 + c] - 2  # one step was made; the others of a wider gap
+        if k >= 0:
+            for i in range(n):
+                x = cr[i]
+                y = ci[i]
+                cr[i] = x * wide[0, k, i] - y * wide[1, k, i]
+                ci[i] = x * wide[1, k, i] + y * wide[0, k, i]
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, add, out):
+def _predict(l, m, n1, flux, uvw, rate, freq, runs, width, span, smear, gains, add, out):
     """Direct sum; uvw and rate (row, 3) in m and m/s, flux (chan, src), out (row, chan, 2).
+
+    runs: of `channel_runs`; gains: of `GroupGains.arrays`, those of no group: none.
 
     The processor's lanes hold rows, not components: facets and groups that share a beam often hold
     a handful of components, too few to fill them.  Plain loops over scratch arrays: views made in
     the inner loops would cost more than the sums.
     """
+    edges, unit, gap, at = runs
+    gain, group, knot, share, block, ant1, ant2 = gains
     u = np.empty((6, _ROWS))
     tau, slip = np.empty(_ROWS), np.empty(_ROWS)
     cr, ci = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    kr, ki = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
     dr, di = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    wide = np.empty((2, _GAP - 1, _ROWS), np.float32)
     a, da = np.ones(_ROWS, np.float32), np.zeros(_ROWS, np.float32)
     sum_re = np.empty((_CHANNELS, _ROWS), np.float32)
     sum_im = np.empty((_CHANNELS, _ROWS), np.float32)
@@ -125,22 +195,29 @@ def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, add, ou
         for k in range(edges.size - 1):
             c0 = edges[k]
             n_chan = edges[k + 1] - c0
-            dnu = freq[c0 + 1] - freq[c0] if n_chan > 1 else 0.0
+            most = 0
             for c in range(n_chan):
+                most = max(most, gap[c0 + c])
                 for i in range(n):
                     sum_re[c, i] = 0
                     sum_im[c, i] = 0
+            last = -1
             for s in range(l.size):
                 for i in range(n):
                     tau[i] = u[0, i] * l[s] + u[1, i] * m[s] + u[2, i] * n1[s]
-                _start_phasors(tau, n, freq[c0], dnu, cr, ci, dr, di)
+                _start_phasors(tau, n, freq[c0], unit[k], most, cr, ci, dr, di, wide)
                 if smear:
                     for i in range(n):
                         slip[i] = u[3, i] * l[s] + u[4, i] * m[s] + u[5, i] * n1[s]
-                    _start_smearing(tau, slip, n, freq[c0], freq[c0] + (n_chan - 1) * dnu, width,
-                                    a, da)
-                _add_channels(flux, s, c0, n_chan, n, smear, cr, ci, dr, di, a, da, sum_re,
-                              sum_im)
+                    _start_smearing(tau, slip, n, freq[c0], freq[c0 + n_chan - 1], width, a, da)
+                if gain.shape[0] > 0:
+                    if group[s] != last:
+                        last = group[s]
+                        _row_gains(gain, last, knot, share, block[c0], ant1, ant2, r0, n, kr,
+                                   ki)
+                    _turn(n, cr, ci, kr, ki)
+                _add_channels(flux, s, c0, n_chan, n, smear, gap, at, cr, ci, dr, di, wide, a,
+                              da, sum_re, sum_im)
             if add:
                 for i in range(n):
                     for c in range(n_chan):
@@ -153,7 +230,8 @@ def _predict(l, m, n1, flux, uvw, rate, freq, edges, width, span, smear, add, ou
                         out[r0 + i, c0 + c, 1] = sum_im[c, i]
 
 
-def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None, add=True) -> np.ndarray:
+def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None, add=True,
+                       gains: GroupGains | None = None) -> np.ndarray:
     """Visibilities of point components: sum of S exp(+2 pi i nu/c (u l + v m + w (n - 1))).
 
     l, m: (src,) direction cosines in rad.  flux: (src, chan) or (src,) Jy.
@@ -161,6 +239,7 @@ def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None, add=True)
     smear: None, or (chan_width Hz, interval s, uvw_rate (time, bl, 3) m/s): each component is
         multiplied by sinc(chan_width tau) sinc(nu interval dtau/dt), with tau its delay
         (Bridle & Schwab 1999, ASP Conf. 180, 371); see `smearing.smearing_factor`.
+    gains: seen through these, towards groups of components; those of a group one after the other.
     out: (time, bl, chan) complex64 to *add* to, or to overwrite without `add`; made when None.
     Returns (time, bl, chan) complex64.  Raises ImagingError when shapes disagree.
     """
@@ -182,7 +261,10 @@ def predict_components(*, l, m, flux, uvw, freq, out=None, smear=None, add=True)
     if smear is not None:
         width, span, rate = smear
         rate = np.ascontiguousarray(np.broadcast_to(np.asarray(rate, np.float64), uvw.shape))
+    gains = GroupGains.none() if gains is None else gains.check(l.size, shape)
     _predict(l, m, n_minus_one(l, m), np.ascontiguousarray(flux.T), uvw.reshape(-1, 3),
-             rate.reshape(-1, 3), freq, channel_blocks(freq), float(width), float(span),
-             smear is not None, add, out.view(np.float32).reshape(-1, freq.size, 2))
+             rate.reshape(-1, 3), freq,
+             channel_runs(freq, gains.chan_index if len(gains.gain) else None), float(width),
+             float(span), smear is not None, gains.arrays(), add,
+             out.view(np.float32).reshape(-1, freq.size, 2))
     return out

@@ -27,14 +27,13 @@ from functools import lru_cache
 from math import factorial
 
 import numpy as np
-from ducc0.fft import c2c, c2r, good_size, r2c
-from numba import njit
+from ducc0.fft import good_size
 
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.facets import Facet
+from ddfpipe.imaging.gridimage import grid_to_image, image_to_grid, kernel
 from ddfpipe.imaging.gridkernels import TAPS, grid_samples
 from ddfpipe.imaging.lanes import LANES
-from ddfpipe.imaging.phasor import FASTMATH
 from ddfpipe.imaging.sky import n_minus_one
 
 OVERSAMPLING = ((2e-5, 1.25), (0.0, 1.5))
@@ -46,22 +45,6 @@ _DEGREE = 11
 
 
 
-def _kernel(z: np.ndarray, taps: int, sigma: float) -> np.ndarray:
-    """Exponential of semicircle at -1 <= z <= 1, zero beyond."""
-    beta = np.pi * taps * (1.0 - 0.5 / sigma) * 0.98
-    inside = np.maximum(1.0 - z * z, 0.0)
-    return np.where(np.abs(z) <= 1.0, np.exp(beta * (np.sqrt(inside) - 1.0)), 0.0)
-
-
-@lru_cache(64)
-def _correction(n: int, n_grid: int, sigma: float) -> np.ndarray:
-    """(n,) float32: one over the kernel's Fourier transform at the pixels of an axis."""
-    x, weight = np.polynomial.legendre.leggauss(80)
-    values = weight * _kernel(x, TAPS, sigma) * (TAPS / 2.0)
-    nu = (np.arange(n) - n // 2) / n_grid
-    return (1.0 / (np.cos(np.pi * TAPS * np.multiply.outer(nu, x)) @ values)).astype(np.float32)
-
-
 @lru_cache(4)
 def tap_polynomials(sigma: float) -> np.ndarray:
     """(16 (degree + 1),) float32: a vector for each power, highest first; eight taps, twice.
@@ -70,7 +53,7 @@ def tap_polynomials(sigma: float) -> np.ndarray:
     """
     s = np.cos(np.pi * (np.arange(200) + 0.5) / 200)
     z = 2.0 * ((s[:, None] + 1.0) / 2.0 - TAPS / 2.0 + np.arange(TAPS)) / TAPS
-    values = _kernel(z, TAPS, sigma)
+    values = kernel(z, TAPS, sigma)
     coefficients = np.polynomial.chebyshev.chebfit(s, values, _DEGREE)
     power = np.stack([np.polynomial.chebyshev.cheb2poly(c) for c in coefficients.T], axis=1)
     return np.ascontiguousarray(np.tile(power[::-1], 2), np.float32).ravel()
@@ -111,102 +94,6 @@ def _bessel(n_planes: int, h: float) -> np.ndarray:
             out[k, terms - 1 - m - k // 2] = value
             value *= -0.25 / ((m + 1.0) * (m + 1.0 + k))
     return out
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _planes(forward, part, image, where, spacing, bessel, planes, corr_y, corr_x, n_grid):
-    """image (ny, nx) from planes (k, ny, n_grid), or planes (k, ny, nx) from image (forward).
-
-    where: y0 - npix // 2, x0 - npix // 2, cell, a, b, l0, m0, n1; spacing: 2 pi w_max;
-    part: scratch (2, nx) float64.
-    """
-    first_y, first_x, cell, a, b, l0, m0, n1 = where
-    ny, nx = image.shape
-    for y in range(ny):
-        m = (y + first_y) * cell
-        for x in range(nx):
-            l = -(x + first_x) * cell  # noqa: E741
-            r2 = l * l + m * m
-            q = -r2 / (np.sqrt(1.0 - r2) + 1.0) - n1 - a * (l - l0) - b * (m - m0)
-            part[0, x] = spacing * q
-        if not forward:
-            image[y] = 0
-        for k in range(bessel.shape[0]):
-            for x in range(nx):
-                part[1, x] = bessel[k, 0]
-            for i in range(1, bessel.shape[1]):
-                c = bessel[k, i]
-                for x in range(nx):
-                    part[1, x] = part[1, x] * part[0, x] * part[0, x] + c
-            if k % 2:
-                for x in range(nx):
-                    part[1, x] *= part[0, x]
-            if forward:
-                for x in range(nx):
-                    planes[k, y, x] = image[y, x] * corr_y[y] * corr_x[x] * part[1, x]
-            else:
-                half = nx // 2
-                for x in range(half):
-                    image[y, x] += planes[k, y, n_grid - half + x] * part[1, x]
-                for x in range(half, nx):
-                    image[y, x] += planes[k, y, x - half] * part[1, x]
-        if not forward:
-            for x in range(nx):
-                image[y, x] *= corr_y[y] * corr_x[x]
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _fold(grid, odd, row0, n, out):
-    """Make the Hermitian half-grid out (n, columns) complex64 of one plane, zero at first.
-
-    grid (rows, line) complex64: column c stands for u = c - TAPS/2, row r for v = r - row0; odd:
-    multiply by -i.  Columns of negative u go to the conjugate place.
-    """
-    half = TAPS // 2
-    columns = out.shape[1]
-    for r in range(grid.shape[0]):
-        v = (r - row0 + n) % n
-        mirror = (n - v) % n
-        for c in range(half, min(grid.shape[1], columns + half)):
-            g = np.complex64(0.5) * grid[r, c]
-            out[v, c - half] += complex(g.imag, -g.real) if odd else g
-        for c in range(half + 1):
-            g = np.complex64(0.5) * grid[r, c]
-            g = complex(g.imag, -g.real) if odd else g
-            out[mirror, half - c] += complex(g.real, -g.imag)
-        # beyond the Nyquist frequency: columns that stand for negative u on the other side
-        for c in range(n // 2 + half, grid.shape[1]):
-            u = c - half
-            g = np.complex64(0.5) * grid[r, c]
-            g = complex(g.imag, -g.real) if odd else g
-            out[mirror, n - u] += complex(g.real, -g.imag)
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _unfold(half_grid, odd, row0, n, grid):
-    """The transpose of `_fold`: fill a padded plane from the half-grid of a real image."""
-    half = TAPS // 2
-    for r in range(grid.shape[0]):
-        v = (r - row0 + n) % n
-        mirror = (n - v) % n
-        for c in range(grid.shape[1]):
-            u = c - half
-            if 0 <= u <= n // 2:
-                g = half_grid[v, u]
-            elif u < 0:
-                g = half_grid[mirror, -u]
-                g = complex(g.real, -g.imag)
-            else:
-                g = half_grid[mirror, n - u]
-                g = complex(g.real, -g.imag)
-            grid[r, c] = complex(-g.imag, g.real) if odd else g
-
-
-def _wrapped(size: int, n: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where the two halves of an axis of `size` pixels lie on one of n cells that begins with the
-    middle pixel: pairs of slices."""
-    below = size // 2
-    return ((slice(0, below), slice(n - below, n)), (slice(below, size), slice(0, size - below)))
 
 
 class FacetGrid:
@@ -250,13 +137,13 @@ class FacetGrid:
             uv_max = uv_max + np.hypot(a, b) * self.w_max
             reach = min(reach, int(np.ceil(uv_max * step)))
         self.rows, self.line = 2 * reach + TAPS + 1, reach + TAPS + 1
-        self._row0 = reach + TAPS // 2
+        self.row0 = reach + TAPS // 2
         self.parameters = np.array([
             a, b, -step, step, 1.0 / self.w_max, facet.l0, facet.m0, n1,
             2.0 * np.sqrt(6.0 * accuracy) / h, facet.radius(cell),
         ])
         self.shape = np.array([
-            n_grid, self._row0, 2 * self.line, 2 * self.line * self.rows, self.n_planes,
+            n_grid, self.row0, 2 * self.line, 2 * self.line * self.rows, self.n_planes,
         ])
         self._grid = None
 
@@ -280,7 +167,7 @@ class FacetGrid:
         return self._grid
 
     def use(self, buffer: np.ndarray) -> None:
-        """Take a float32 array of `size` zeros for the grid."""
+        """Take a float32 array of `size` for the grid: zeros to `add` to, anything to `load`."""
         self._grid = buffer
 
     def _checked(self, uvw) -> np.ndarray:
@@ -288,7 +175,7 @@ class FacetGrid:
         if len(uvw) and np.abs(uvw[:, 2]).max() > self.w_max * (1 + 1e-9):
             raise ImagingError(f"facet {self.facet.index}: |w| of {np.abs(uvw[:, 2]).max():.0f} "
                                f"wavelengths exceeds the {self.w_max:.0f} planned for")
-        reach = self._row0 - TAPS // 2
+        reach = self.row0 - TAPS // 2
         if reach < self.n_grid // 2 and len(uvw):
             a, b, scale = self.parameters[0], self.parameters[1], self.parameters[3]
             most = max(np.abs(uvw[:, 0] + a * uvw[:, 2]).max(),
@@ -312,63 +199,35 @@ class FacetGrid:
         grid_samples(False, uvw, vis, np.ascontiguousarray(weight, np.float32), self.parameters,
                  self.shape, tap_polynomials(self.sigma), self._grid)
 
-    def _where(self) -> tuple:
+    def curvature(self, k: int) -> tuple:
+        """Where the facet's pixels lie, 2 pi w_max, and the Bessel function of a plane with whether
+        it is odd: what `gridimage` takes."""
         f, (a, b), (l0, m0, n1) = self.facet, self.parameters[:2], self.parameters[5:8]
         middle = f.npix // 2
-        return (float(f.y0 - middle), float(f.x0 - middle), self.cell, a, b, l0, m0, n1)
+        where = (float(f.y0 - middle), float(f.x0 - middle), self.cell, a, b, l0, m0, n1)
+        return where, 2 * np.pi * self.w_max, self._bessel[k], bool(k % 2)
 
-    def _plane(self, k: int) -> np.ndarray:
+    def plane(self, k: int) -> np.ndarray:
+        """(rows, columns) complex64 view of a plane."""
         sheet = int(self.shape[3])
         return self._grid[k * sheet:(k + 1) * sheet].view(np.complex64).reshape(self.rows, -1)
 
-    def _transfer(self, forward: bool, image: np.ndarray, planes: np.ndarray) -> None:
-        f, n = self.facet, self.n_grid
-        _planes(forward, np.empty((2, f.nx)), image, self._where(), 2 * np.pi * self.w_max,
-                self._bessel, planes, *(_correction(k, n, self.sigma) for k in (f.ny, f.nx)), n)
-
     def image(self, n_threads: int = 1) -> np.ndarray:
         """(ny, nx) float32 image of all samples added so far, unnormalised."""
-        n, f = self.n_grid, self.facet
-        image = np.zeros((f.ny, f.nx), np.float32)
         if self._grid is None:
-            return image
-        columns = min(self.line - TAPS // 2, n // 2 + 1)
-        # Buffers are kept from plane to plane: to clear fresh pages costs as much as a transform.
-        planes = np.empty((self.n_planes, f.ny, n), np.float32)
-        wide = np.zeros((f.ny, n // 2 + 1), np.complex64)
-        part = np.empty((n, columns), np.complex64)
-        for k in range(self.n_planes):
-            part.fill(0)
-            _fold(self._plane(k), bool(k % 2), self._row0, n, part)
-            c2c(part, axes=(0,), nthreads=n_threads, out=part)
-            for here, there in _wrapped(f.ny, n):
-                wide[here, :columns] = part[there]
-            c2r(wide, axes=(1,), lastsize=n, nthreads=n_threads, out=planes[k])
-        self._transfer(False, image, planes)
-        return image
+            return np.zeros((self.facet.ny, self.facet.nx), np.float32)
+        return grid_to_image(self, n_threads)
 
     def load(self, image, n_threads: int = 1) -> None:
-        """Prepare to predict the visibilities of image (ny, nx), flux a pixel."""
-        n, f = self.n_grid, self.facet
+        """Prepare to predict the visibilities of image (ny, nx), flux a pixel; in the array given
+        to `use`, or one of its own."""
+        f = self.facet
         if np.shape(image) != (f.ny, f.nx):
             raise ImagingError(f"facet {f.index}: image {np.shape(image)} is not the facet's box "
                                f"{(f.ny, f.nx)}")
-        self.use(np.empty(self.size, np.float32))
-        planes = np.empty((self.n_planes, f.ny, f.nx), np.float32)
-        self._transfer(True, np.array(image, np.float32), planes)
-        columns = min(self.line - TAPS // 2, n // 2 + 1)
-        wide = np.zeros((f.ny, n), np.float32)
-        half = np.empty((f.ny, n // 2 + 1), np.complex64)
-        part = np.empty((n, columns), np.complex64)
-        for k in range(self.n_planes):
-            for here, there in _wrapped(f.nx, n):
-                wide[:, there] = planes[k][:, here]
-            r2c(wide, axes=(1,), forward=False, nthreads=n_threads, out=half)
-            part.fill(0)
-            for here, there in _wrapped(f.ny, n):
-                part[there] = half[here, :columns]
-            c2c(part, axes=(0,), forward=False, nthreads=n_threads, out=part)
-            _unfold(part, bool(k % 2), self._row0, n, self._plane(k))
+        if self._grid is None:
+            self.use(np.empty(self.size, np.float32))
+        image_to_grid(self, np.asarray(image, np.float32), n_threads)
 
     def predict(self, uvw) -> np.ndarray:
         """Visibilities (n,) complex64 of the loaded model at uvw (n, 3) in wavelengths."""
@@ -382,7 +241,8 @@ class FacetGrid:
 
 
 def open_grids(grids: list[FacetGrid], buffer: np.ndarray) -> np.ndarray:
-    """Lay grids one behind the other into a float32 array of zeros; returns the array."""
+    """Lay empty grids one behind the other into a float32 array; returns the array."""
+    buffer.fill(0)
     at = 0
     for grid in grids:
         grid.use(buffer[at:at + grid.size])

@@ -18,6 +18,9 @@ from ddfpipe.imaging.lanes import LANES
 from ddfpipe.imaging.phasor import FASTMATH, reduce_turns, sincos_turns
 from ddfpipe.units import SPEED_OF_LIGHT
 
+ACCURACY = 5e-5
+"""Accuracy of the treatment of w; what goes through grids is faint."""
+
 GRID_BYTES = 400e6
 """Largest grid; larger ones are left to ducc0, which keeps one plane at a time."""
 
@@ -66,29 +69,42 @@ def reach(uvw, freq) -> tuple[float, float]:
     return float(most[2]), float(max(most[0], most[1]))
 
 
-def grid_bytes(facet: Facet, cell: float, w_max: float, uv_max: float) -> int:
-    """Memory of a facet's grid for visibilities of that reach (`reach`)."""
-    return 4 * FacetGrid(facet, cell, w_max, uv_max).size
+def _empty_grid(facet: Facet, cell: float, w_max: float, uv_max: float) -> FacetGrid:
+    return FacetGrid(facet, cell, w_max, uv_max, accuracy=ACCURACY)
+
+
+def grid_size(facet: Facet, cell: float, w_max: float, uv_max: float) -> int:
+    """Floats of a facet's grid for visibilities of that reach (`reach`)."""
+    return _empty_grid(facet, cell, w_max, uv_max).size
 
 
 def grid_pays(facet: Facet, cell: float, limits: tuple[float, float], components: int,
               visibilities: int) -> bool:
     """Whether so many visibilities of the reach `limits` come cheaper from a facet's grid, which
     has to be loaded, than from the sum over so many components."""
-    planes = FacetGrid(facet, cell, *limits).n_planes
-    grid = visibilities * (DEGRID + DEGRID_PLANE * planes) + LOAD * planes * facet.ny * facet.nx
+    planes = _empty_grid(facet, cell, *limits).n_planes
+    grid = visibilities * degrid_ns(facet, cell, limits) + LOAD * planes * facet.ny * facet.nx
     return components * visibilities * DIRECT > grid
+
+
+def degrid_ns(facet: Facet, cell: float, limits: tuple[float, float]) -> float:
+    """CPU time in ns of a visibility that is taken from a loaded grid."""
+    return DEGRID + DEGRID_PLANE * _empty_grid(facet, cell, *limits).n_planes
 
 
 class LoadedFacet:
     """Pixels of a facet on its grid, ready for any number of chunks.
 
-    image (ny, nx) float32, flux a pixel; cell rad; w_max, uv_max: the reach of all the chunks.
-    Errors are near 4e-6.  Threads may share it.
+    image (ny, nx) float32, flux a pixel; cell rad; w_max, uv_max: the reach of all the chunks;
+    buffer: `grid_size` float32 numbers to lay the grid in, made when None.  Errors are near 2e-5
+    rms.  Threads may share it.
     """
 
-    def __init__(self, image, facet: Facet, cell: float, w_max: float, uv_max: float):
-        self._grid = FacetGrid(facet, cell, w_max, uv_max)
+    def __init__(self, image, facet: Facet, cell: float, w_max: float, uv_max: float,
+                 buffer: np.ndarray | None = None):
+        self._grid = _empty_grid(facet, cell, w_max, uv_max)
+        if buffer is not None:
+            self._grid.use(buffer)
         self._grid.load(image)
 
     def chunk(self, uvw, freq) -> np.ndarray:
@@ -101,19 +117,24 @@ class LoadedFacet:
         return out
 
 
-def facet_to_chunk(*, image, uvw, freq, facet: Facet, cell: float,
-                   epsilon: float = 1e-5) -> np.ndarray:
-    """`gridding.facet_to_vis` for a chunk uvw (time, bl, 3) m: (time, bl, chan) complex64.
+class _DuccFacet:
+    """As LoadedFacet, for a grid that is too large: ducc0 keeps one plane at a time."""
 
-    image (ny, nx) float32, flux a pixel; freq (chan,) Hz; cell rad.  epsilon: accuracy where the
-    grid is too large for the memory and ducc0 takes over; otherwise errors are near 4e-6.
+    def __init__(self, image, facet: Facet, cell: float, epsilon: float):
+        self._args = {"image": image, "facet": facet, "cell": cell, "epsilon": epsilon}
+
+    def chunk(self, uvw, freq) -> np.ndarray:
+        freq = np.atleast_1d(np.asarray(freq, np.float64))
+        return facet_to_vis(uvw=uvw, freq=freq, **self._args)
+
+
+def load_facet(image, facet: Facet, cell: float, limits: tuple[float, float],
+               epsilon: float = 1e-5) -> LoadedFacet | _DuccFacet:
+    """Pixels of a facet (`LoadedFacet`) for chunks of the reach `limits`.
+
+    epsilon: accuracy where the grid is too large for the memory and ducc0 takes over; otherwise it
+    is that of LoadedFacet.
     """
-    freq = np.atleast_1d(np.asarray(freq, np.float64))
-    shape = (*np.shape(uvw)[:2], freq.size)
-    if 0 in shape or not np.any(image):
-        return np.zeros(shape, np.complex64)
-    limits = reach(uvw, freq)
-    if grid_bytes(facet, cell, *limits) > GRID_BYTES:
-        return facet_to_vis(image=image, uvw=uvw, freq=freq, facet=facet, cell=cell,
-                            epsilon=epsilon)
-    return LoadedFacet(image, facet, cell, *limits).chunk(uvw, freq)
+    if 4 * grid_size(facet, cell, *limits) > GRID_BYTES:
+        return _DuccFacet(image, facet, cell, epsilon)
+    return LoadedFacet(image, facet, cell, *limits)

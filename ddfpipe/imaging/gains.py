@@ -56,6 +56,56 @@ class StationGains:
         return self.gain, self.time_index, self.chan_index, self.ant1, self.ant2
 
 
+@dataclass(frozen=True, eq=False)
+class GroupGains:
+    """Gains of every station towards groups of components for one chunk of visibilities.
+
+    gain: (group, knot, channel block, ant) complex64, linear in time between knots.
+    group: (src,) group of each component.  knot: (time,) the one before each time; share: (time,)
+    float32, how far it is on its way to the next.  chan_index: (chan,) block of each channel.
+    ant1, ant2: (bl,) stations of each baseline.
+    """
+
+    gain: np.ndarray
+    group: np.ndarray
+    knot: np.ndarray
+    share: np.ndarray
+    chan_index: np.ndarray
+    ant1: np.ndarray
+    ant2: np.ndarray
+
+    def __post_init__(self):
+        object.__setattr__(self, "gain", np.ascontiguousarray(self.gain, np.complex64))
+        object.__setattr__(self, "share", np.ascontiguousarray(self.share, np.float32))
+        for name in ("group", "knot", "chan_index", "ant1", "ant2"):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), np.int64))
+
+    @classmethod
+    def none(cls) -> GroupGains:
+        """Gains of no group: components are seen as they are."""
+        return cls(np.zeros((0, 0, 0, 0)), *[np.zeros(0)] * 6)
+
+    def check(self, n_components: int, shape: tuple[int, ...]) -> GroupGains:
+        """These, or ImagingError unless they fit so many components and (time, bl, chan)."""
+        groups, knots, blocks, stations = self.gain.shape
+        mine = (self.knot.size, self.ant1.size, self.chan_index.size)
+        limits = ((self.group, groups), (self.knot + (self.share > 0), knots), (self.knot, knots),
+                  (self.chan_index, blocks), (self.ant1, stations), (self.ant2, stations))
+        inside = all(index.size == 0 or 0 <= index.min() <= index.max() < size
+                     for index, size in limits)
+        if mine != tuple(shape) or self.ant2.size != self.ant1.size or not inside \
+                or self.share.size != self.knot.size or self.group.size != n_components:
+            raise ImagingError(f"gains of {groups} groups for {self.group.size} components and "
+                               f"(time, bl, chan) = {mine} do not fit {n_components} components "
+                               f"and {tuple(shape)}")
+        return self
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """(gain, group, knot, share, chan_index, ant1, ant2), what the compiled kernels take."""
+        return (self.gain, self.group, self.knot, self.share, self.chan_index, self.ant1,
+                self.ant2)
+
+
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def baseline_gain(gain, block, p, q, kr, ki):
     """Fill kr, ki (channel block,) with K = g_p g_q* of one baseline and time block."""

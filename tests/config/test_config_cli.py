@@ -133,7 +133,7 @@ def test_stop_signal_is_noted(monkeypatch):
 
 
 def run_python(code: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600,
                           **options)
 
 
@@ -155,5 +155,5 @@ def test_a_reader_that_leaves_early_is_no_error():
     code = ("from ddfpipe import cli\n"
             "cli.run_script(lambda words: cli.answer(cli.parse_arguments([])), [])")
     shell = subprocess.run(f'"{sys.executable}" -c "{code}" | head -1', shell=True, text=True,
-                           capture_output=True, timeout=60)
+                           capture_output=True, timeout=600)
     assert shell.stdout.startswith("usage:") and shell.stderr == ""

@@ -136,7 +136,7 @@ def test_rows_that_dysco_cannot_store_end_nothing(tmp_path, changes, compressed)
     code = ("import sys; from ddfpipe.data.archive import archive_ms\n"
             "print(archive_ms(sys.argv[1], sys.argv[2], 'DATA').compressed)")
     done = subprocess.run([sys.executable, "-c", code, str(ms), str(target)], text=True,
-                          capture_output=True, timeout=60)
+                          capture_output=True, timeout=600)
     assert (done.returncode, done.stdout.strip()) == (0, str(compressed)), done.stderr
     names = ("TIME", "ANTENNA1", "ANTENNA2")
 
@@ -232,7 +232,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "archivems.py"
 
 def call(folder, *words):
     done = subprocess.run([sys.executable, str(SCRIPT), *words], cwd=folder, text=True,
-                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=600)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -310,7 +310,7 @@ def test_tokens(tmp_path):
 
 def call(folder, *words, **environment):
     done = subprocess.run([sys.executable, str(SCRIPT), *words], cwd=folder, text=True,
-                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60,
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=600,
                           env=os.environ | environment)
     return done.returncode, done.stdout, done.stderr
 

@@ -124,7 +124,7 @@ def test_script(run):
 
     def call(*words):
         done = subprocess.run([sys.executable, str(SCRIPT), *words], cwd=run, text=True,
-                              capture_output=True, timeout=60)
+                              capture_output=True, timeout=600)
         return done.returncode, done.stdout, done.stderr
 
     code, out, _ = call("--dry-run")

@@ -107,7 +107,7 @@ def test_words_are_sets_or_lists(sets, tmp_path):
 
 def call(folder, script, *words):
     done = subprocess.run([sys.executable, str(SCRIPTS / script), *words], cwd=folder, text=True,
-                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+                          capture_output=True, stdin=subprocess.DEVNULL, timeout=600)
     return done.returncode, done.stdout, done.stderr
 
 

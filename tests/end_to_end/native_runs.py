@@ -68,7 +68,7 @@ def simulate(folder: Path, spec: str, *words: str) -> Path:
     (folder / "field.toml").write_text(spec)
     command = [sys.executable, str(SCRIPTS / "simulate.py"), "--config",
                str(folder / "field.toml"), "--output", str(folder / "field"), *words]
-    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=120)
+    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=600)
     return folder / "field"
 
 

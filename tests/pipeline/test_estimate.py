@@ -114,13 +114,13 @@ def test_threads_share_work_but_not_all_of_it():
 
 def test_limits_are_those_of_the_engine():
     from ddfpipe.engines.native import (
-        imager, modelsky, operators, predictor, solveintervals, visibilities,
+        facetmodel, imager, modelsky, operators, solveintervals, visibilities,
     )
     from ddfpipe.imaging import facetpredict
 
     assert imagecosts.MAX_FACET == modelsky.MAX_FACET
-    assert imagecosts.DIRECT_LIMIT == predictor.DIRECT_LIMIT
-    assert imagecosts.DIRECT_BRIGHT == predictor.DIRECT_BRIGHT
+    assert imagecosts.DIRECT_LIMIT == facetmodel.DIRECT_LIMIT
+    assert imagecosts.DIRECT_BRIGHT == facetmodel.DIRECT_BRIGHT
     assert imagecosts.GRID_BYTES == operators.GRID_BYTES
     assert imagecosts.GRID_SHARE == imager.SAMPLE_SHARE
     assert imagecosts.IN_MEMORY == visibilities.IN_MEMORY

@@ -102,7 +102,7 @@ def test_script_prints_and_draws(tmp_path):
 
     def call(*words):
         return subprocess.run([sys.executable, str(SCRIPT), *words], cwd=tmp_path, text=True,
-                              capture_output=True, timeout=120)
+                              capture_output=True, timeout=600)
 
     result = call("1")
     assert result.returncode == 0, result.stderr

@@ -203,13 +203,13 @@ def test_signals(tmp_path):
     time.sleep(0.5)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 2 and "SIGTERM" in err
     names = {p.name for p in tmp_path.iterdir()}
     assert not [name for name in names if ".tmp" in name] and "root.cat.fits" not in names
 
 
-def wait_for(condition, seconds: float = 60.0) -> None:
+def wait_for(condition, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come"

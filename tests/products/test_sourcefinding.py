@@ -142,7 +142,7 @@ def test_the_finder_dies_with_its_parent(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE,
                                start_new_session=True)
     process.stdin.close()
-    assert process.wait(timeout=20) == -9
+    assert process.wait(timeout=600) == -9
 
 
 def test_settings_become_arguments_of_pybdsf():

@@ -149,7 +149,7 @@ def test_large_logs_are_not_read_whole(tmp_path):
 
 def call(*words):
     done = subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], text=True,
-                          capture_output=True, timeout=120)
+                          capture_output=True, timeout=600)
     return done.returncode, done.stdout, done.stderr
 
 

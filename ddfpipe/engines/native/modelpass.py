@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...imaging.facetpredict import grid_bytes
+from ...imaging.facetpredict import grid_size
 from .parallel import in_threads
 from .predictor import Predictor
 
@@ -40,19 +40,25 @@ def subtract_model(predictor: Predictor, data, gains: list, left: list[np.ndarra
 
     for _ in in_threads(whole, short, threads=threads, monitor=monitor, what=WHAT):
         pass
-    for i, s in enumerate(data.sets):
-        if len(s.chunks()) > 1:
-            _by_facets(predictor, s, gains[i], left[i], memory, threads, monitor)
+    groups = {i: facet_groups(predictor, s.cache, memory) for i, s in enumerate(data.sets)
+              if len(s.chunks()) > 1}
+    # one piece of memory for all grids: fresh pages cost as much as the transforms
+    most = max((sum(sizes.values()) for each in groups.values() for _, sizes in each), default=0)
+    buffer = np.empty(most, np.float32)
+    for i, each in groups.items():
+        _by_facets(predictor, data.sets[i], gains[i], left[i], each, buffer, threads, monitor)
 
 
-def _by_facets(predictor: Predictor, s, gains, left, memory, threads, monitor) -> None:
-    """One measurement set, group of facets by group of facets."""
+def _by_facets(predictor: Predictor, s, gains, left, groups, buffer, threads, monitor) -> None:
+    """One measurement set, group of facets by group of facets, their grids in `buffer`."""
     vis = s.vis
-    for group, crowded in facet_groups(predictor, s.cache, memory):
+    for group, sizes in groups:
+        ends = np.cumsum([0, *sizes.values()])
+        rooms = [(index, buffer[a:b]) for index, a, b in zip(sizes, ends, ends[1:])]
         grids = in_threads(
-            lambda index: predictor.load(s.cache, index, s.band), crowded,
+            lambda room: predictor.load(s.cache, room[0], s.band, room[1]), rooms,
             threads=threads, monitor=monitor, what=f"{WHAT}, grids")
-        loaded = dict(zip(crowded, grids))
+        loaded = dict(zip(sizes, grids))
 
         def subtract(part, vis=vis, group=group, loaded=loaded) -> None:
             out = np.array(vis[part])
@@ -68,8 +74,9 @@ def _by_facets(predictor: Predictor, s, gains, left, memory, threads, monitor) -
 
 
 def facet_groups(predictor: Predictor, cache,
-                 memory: float) -> list[tuple[list[int], list[int]]]:
-    """(facets, those of them that get a grid) in turn, so that a group's grids fit the memory.
+                 memory: float) -> list[tuple[list[int], dict[int, int]]]:
+    """(facets, {those of them that get a grid: its floats}) in turn, so that a group's grids fit
+    the memory.
 
     cache : VisCache of a measurement set.  A facet whose grid alone does not
     fit gets none, and is laid on a smaller one, or left to ducc0, chunk by chunk.
@@ -77,15 +84,15 @@ def facet_groups(predictor: Predictor, cache,
     groups, used, crowded = [], 0.0, set(predictor.crowded(cache))
     limits = predictor.limits(cache)
     for index in predictor.occupied():
-        size = 0.0
+        size = 0
         if index in crowded:
-            size = float(grid_bytes(predictor.parts[index].facet, predictor.facets.cell, *limits))
-        kept = 0.0 < size <= memory
-        if not groups or (kept and used + size > memory):
-            groups.append(([], []))
+            size = grid_size(predictor.parts[index].facet, predictor.facets.cell, *limits)
+        kept = 0 < 4 * size <= memory
+        if not groups or (kept and used + 4 * size > memory):
+            groups.append(([], {}))
             used = 0.0
         groups[-1][0].append(index)
         if kept:
-            groups[-1][1].append(index)
-            used += size
+            groups[-1][1][index] = size
+            used += 4 * size
     return groups

@@ -13,7 +13,8 @@ from ...imaging.facets import FacetSet, regular_facets, voronoi_facets
 from ...naming import image_product
 from ...units import DEGREE
 from .facetmaps import make_maps
-from .predictor import Predictor, split_model
+from .facetmodel import split_model
+from .predictor import Predictor
 from .visibilities import Data
 
 MAX_FACET = 1.5 * DEGREE

@@ -19,11 +19,13 @@ from ...imaging.gridding import samples_to_facet
 from ...imaging.psf import psf_samples
 from ...imaging.smearing import smearing_factor, uvw_rate
 from ...imaging.weighting import DensityGrid
+from ...imaging.workspace import workspace
 from ...units import SPEED_OF_LIGHT
 from .facetmaps import FacetMaps
+from .facetmodel import split_model
 from .modelpass import subtract_model
 from .parallel import in_threads
-from .predictor import Predictor, split_model
+from .predictor import Predictor
 
 LOSS = 0.0005
 """Decorrelation that averaging may cost at a facet's corner."""
@@ -193,7 +195,8 @@ class Operators:
         n_bands = self.data.n_bands
         grids = [[self._grid(boxes[index], loss) for index in indices] for _ in range(n_bands)]
         size = sum(grid.size for grid in grids[0])
-        buffers = [open_grids(group, np.zeros(size, np.float32)) for group in grids]
+        buffers = [open_grids(group, workspace(f"grids {band}", (size,), np.float32))
+                   for band, group in enumerate(grids)]
         norm = np.zeros((n_bands, len(indices)))
         for i, part, band, chans in self._pieces():
             s, cache = self.data.sets[i], self.data.sets[i].cache

@@ -3,30 +3,26 @@
 The brightest components of a facet are summed directly, each smeared exactly and seen through the
 beams of the stations at its place; the others, degridded or summed, whichever is cheaper, have the
 facet's mean response and the smearing of its centre.  Neither averages: what a solver compares with
-data must hold inside every cell.
+data must hold inside every cell.  But seen from the facet's centre visibilities change slowly, so
+of large chunks only nodes are worked out, and the samples between them follow (`imaging.nodes`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...data.model import PixelModel
 from ...imaging.components import predict_components
-from ...imaging.facetpredict import LoadedFacet, facet_to_chunk, grid_pays, reach
-from ...imaging.facets import Facet, FacetSet
-from ...imaging.footprint import HALF, spread
-from ...imaging.gains import corrupt
+from ...imaging.facetpredict import (
+    DIRECT, LoadedFacet, degrid_ns, grid_pays, load_facet, reach,
+)
+from ...imaging.facets import FacetSet
+from ...imaging.gains import GroupGains, StationGains, corrupt
+from ...imaging.nodes import BaselineClass, Chunk, spread_nodes
+from ...imaging.sky import n_minus_one
 from ...imaging.smearing import smearing_factor, uvw_rate
-from ...units import DEGREE
-from .stationbeams import StationBeams
-
-DIRECT_LIMIT = 120
-"""Components of a facet up to which all are summed with their own beams and smearing."""
-
-DIRECT_BRIGHT = 40
-"""Components of a more crowded facet that are summed directly, the brightest ones."""
+from .facetmodel import FacetModel, faint_image, mean_spectrum
 
 EPSILON = 1e-5
 """Accuracy of degridding."""
@@ -34,91 +30,41 @@ EPSILON = 1e-5
 USUAL_SLOTS = 60
 """Slots of a measurement set that are predicted at a time, about, where no grid is kept."""
 
-GROUP = 0.1 * DEGREE
-"""Components summed directly share a beam within squares of this size."""
+SMEARED, GROUPED, SPREAD = 0.35, 1.0, 4.0
+"""CPU time in ns of a visibility: a component summed with its smearing, the beams of a group of
+components, the way from nodes to it."""
+
+NODES_FROM = 100_000
+"""Visibilities of a chunk from which on nodes are looked for."""
 
 
 @dataclass
-class FacetModel:
-    """The components of a sky model that one facet owns.
+class _Samples:
+    """Samples of a class of baselines at which a model is worked out.
 
-    y, x : (n,) box pixels, fractional; l, m : (n,) direction cosines
-    response : (band, n) flux seen through the gain of the facet's centre, over the true one
-    smear : (n,) smearing at the component over that at the facet's centre
-    stations : StationBeams, or None without a beam
-    bright : (n,) bool, components to be summed directly
+    uvw (time, bl, 3) m; freq (chan,) Hz; time (time,) s; chans: which channels of the set;
+    ant1, ant2 (bl,).
     """
 
-    facet: Facet
-    model: PixelModel
-    y: np.ndarray
-    x: np.ndarray
-    l: np.ndarray
-    m: np.ndarray
-    response: np.ndarray
-    smear: np.ndarray
-    stations: StationBeams | None = None
+    uvw: np.ndarray
+    freq: np.ndarray
+    time: np.ndarray
+    chans: np.ndarray
+    ant1: np.ndarray
+    ant2: np.ndarray
 
-    def __post_init__(self):
-        self.bright = np.ones(self.size, bool)
-        if self.size > DIRECT_LIMIT:
-            flux = np.abs((self.model.flux * self.response).mean(axis=0))
-            self.bright[np.argsort(-flux, kind="stable")[DIRECT_BRIGHT:]] = False
-            # the box must hold the whole footprint of a point between pixels
-            low = np.minimum(self.y, self.x) < HALF
-            high = (self.y >= self.facet.ny - HALF - 0.5) | (self.x >= self.facet.nx - HALF - 0.5)
-            self.bright |= self.model.free & (low | high)
-
-    @property
-    def size(self) -> int:
-        return self.model.size
-
-    def groups(self) -> list[np.ndarray]:
-        """Indices of the bright components, those near to each other together."""
-        index = np.flatnonzero(self.bright)
-        if self.stations is None:
-            return [index] if index.size else []
-        squares = np.floor(np.stack([self.l[index], self.m[index]], axis=1) / GROUP)
-        _, number = np.unique(squares, axis=0, return_inverse=True)
-        number = number.reshape(-1)
-        return [index[number == k] for k in range(number.max(initial=-1) + 1)]
-
-
-def split_model(model: PixelModel, facets: FacetSet, maps) -> list[FacetModel]:
-    """Share out a model among facets.
-
-    maps : FacetMaps
-    """
-    owner = facets.facet_map().ravel()[model.index]
-    out = []
-    for facet in facets.facets:
-        part = model.select(owner == facet.index)
-        row, col = part.yx()
-        response, smear = maps.at(facet.index, row - facet.y0, col - facet.x0)
-        y, x = part.place()
-        y, x = y - facet.y0, x - facet.x0
-        l, m = part.lm()
-        out.append(FacetModel(facet, part, y, x, l, m, response, smear, maps.stations))
-    return out
-
-
-def _mean_spectrum(piece: FacetModel, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (n,) over the channels of the faint components' flux (chan, all), and (chan,) factors
-    by which it comes nearest to all of them in a channel."""
-    flux = flux[:, ~piece.bright]
-    mean = flux.mean(axis=0)
-    power = float((mean**2).sum(dtype=np.float64))
-    shares = flux @ mean / power if power > 0 else np.ones(len(flux))
-    return mean, shares.astype(np.float32)
-
-
-def _faint_image(piece: FacetModel, flux: np.ndarray) -> np.ndarray:
-    """(ny, nx) float32 image of a facet's faint components, flux (n,), smeared relative to the
-    facet's centre."""
-    which = ~piece.bright
-    image = np.zeros((piece.facet.ny, piece.facet.nx), np.float32)
-    spread(piece.y[which], piece.x[which], (flux * piece.smear[which])[None], image[None])
-    return image
+    @classmethod
+    def of(cls, cache, chunk: Chunk, kind: BaselineClass) -> _Samples:
+        """Nodes of a class, or all samples of its baselines."""
+        uvw, every = chunk.uvw, kind.baselines.size == chunk.uv.size
+        some = slice(None) if every else kind.baselines
+        ant1, ant2 = cache.ant1[some], cache.ant2[some]
+        if kind.time is None:
+            return cls(uvw if every else uvw[:, some], chunk.freq, chunk.time,
+                       np.arange(chunk.freq.size), ant1, ant2)
+        slots, chans = kind.time.nodes, kind.chan.nodes
+        return cls(uvw[np.ix_(slots, kind.baselines)], chunk.freq[chans], chunk.time[slots], chans,
+                   ant1, ant2)
 
 
 class Predictor:
@@ -137,10 +83,13 @@ class Predictor:
         self.decorrelation = decorrelation
         self._limits: dict[str, tuple[float, float]] = {}
         self._pays: dict[tuple[str, int, int], bool] = {}
+        self._shares: dict[tuple[str, int], float] = {}
 
     def occupied(self) -> list[int]:
         """Facets that hold any component."""
         return [i for i, part in enumerate(self.parts) if part.size]
+
+    # -- what is cheaper -------------------------------------------------------------------------
 
     def crowded(self, cache) -> list[int]:
         """Facets whose faint components are cheaper to take from a grid that serves a whole
@@ -149,14 +98,47 @@ class Predictor:
                 if not piece.bright.all() and self._grid_pays(cache, i, len(cache.time))]
 
     def _grid_pays(self, cache, index: int, slots: int) -> bool:
-        """Whether that is so of a facet whose grid serves so many slots."""
+        """Whether that is so of a facet whose grid serves so many slots.
+
+        Depends on the model and the measurement set alone, not on how many slots there are at a
+        time, which the memory and the threads decide.
+        """
         key = cache.name, index, slots
         if key not in self._pays:
             piece = self.parts[index]
-            self._pays[key] = grid_pays(
-                piece.facet, self.facets.cell, self.limits(cache), int((~piece.bright).sum()),
-                slots * cache.n_bl * cache.n_chan)
+            nodes = self._share(cache, index) * slots * cache.n_bl * cache.n_chan
+            self._pays[key] = grid_pays(piece.facet, self.facets.cell, self.limits(cache),
+                                        int((~piece.bright).sum()), nodes)
         return self._pays[key]
+
+    def _share(self, cache, index: int) -> float:
+        """Part of the visibilities, about, that are worked out."""
+        key = cache.name, index
+        if key not in self._shares:
+            middle = max(0, (len(cache.time) - USUAL_SLOTS) // 2)
+            chunk = _chunk(cache, slice(middle, middle + USUAL_SLOTS), np.zeros(cache.n_chan))
+            self._shares[key] = 1.0 if chunk.size < NODES_FROM \
+                else chunk.share(chunk.classes(*self.parts[index].extent))
+        return self._shares[key]
+
+    def _sample_ns(self, cache, index: int) -> float:
+        """CPU time of a visibility that is worked out."""
+        piece = self.parts[index]
+        bright = int(piece.bright.sum())
+        cost = bright * SMEARED + (GROUPED * len(piece.groups()) if piece.stations else 0.0)
+        if bright == piece.size:
+            return cost
+        return cost + min(DIRECT * (piece.size - bright), degrid_ns(
+            piece.facet, self.facets.cell, self.limits(cache)))
+
+    def _classes(self, cache, index: int, chunk: Chunk) -> list[BaselineClass]:
+        """Classes of baselines: all in one with all their samples, unless nodes are cheaper."""
+        every = [BaselineClass(np.arange(chunk.uv.size))]
+        if chunk.size < NODES_FROM:
+            return every
+        classes = chunk.classes(*self.parts[index].extent)
+        saved = (1.0 - chunk.share(classes)) * self._sample_ns(cache, index)
+        return classes if saved > SPREAD else every
 
     def limits(self, cache) -> tuple[float, float]:
         """Reach (`facetpredict.reach`) of all visibilities of a measurement set."""
@@ -166,86 +148,15 @@ class Predictor:
             self._limits[cache.name] = tuple(float(most) for most in np.max(found, axis=0))
         return self._limits[cache.name]
 
-    def load(self, cache, index: int, bands: np.ndarray) -> LoadedFacet:
-        """The grid of a crowded facet for all of a measurement set."""
+    # -- visibilities ----------------------------------------------------------------------------
+
+    def load(self, cache, index: int, bands: np.ndarray,
+             buffer: np.ndarray | None = None) -> LoadedFacet:
+        """The grid of a crowded facet for all of a measurement set, laid in `buffer` if given."""
         piece = self.parts[index]
-        mean, _ = _mean_spectrum(piece, piece.model.at(cache.freq) * piece.response[bands])
-        return LoadedFacet(_faint_image(piece, mean), piece.facet, self.facets.cell,
-                           *self.limits(cache))
-
-    def facet(self, cache, part: slice, index: int, bands: np.ndarray,
-              loaded: LoadedFacet | None = None) -> np.ndarray:
-        """Visibilities of one facet, smeared, over the gains towards the facet's centre.
-
-        cache : VisCache; part : slice of time; bands : (chan,) sub-band of each channel
-        loaded : what `load` made of the facet for this measurement set, None: made here
-
-        Returns
-        -------
-        (time, bl, chan) complex64 Jy
-        """
-        piece = self.parts[index]
-        uvw = np.ascontiguousarray(cache.uvw[part])
-        flux = piece.model.at(cache.freq)
-        response = piece.response[bands]
-        smear = None
-        if self.decorrelation:
-            rate = uvw_rate(uvw, cache.phase_centre[1])
-            smear = (float(cache.chan_width.mean()), cache.interval, rate)
-        vis = np.zeros((*uvw.shape[:2], cache.n_chan), np.complex64)
-        for group in piece.groups():
-            self._sum(piece, group, flux, response, uvw, cache, part, smear, vis)
-        if not piece.bright.all():
-            vis += self._faint(index, flux * response, uvw, cache, smear, loaded)
-        return vis
-
-    def _sum(self, piece, group, flux, response, uvw, cache, part, smear, out) -> None:
-        """Add the direct sum of some components, seen through the beams at their place."""
-        l, m, flux, response = piece.l[group], piece.m[group], flux[:, group], response[:, group]
-        if piece.stations is None:
-            predict_components(
-                l=l, m=m, flux=(flux * response).T, uvw=uvw, freq=cache.freq, smear=smear, out=out
-            )
-            return
-        share = np.abs(flux).sum(axis=0, dtype=np.float64)
-        share = share / share.sum() if share.sum() > 0 else np.full(len(l), 1 / len(l))
-        # the beams are those of the middle of the group's flux; inside it the mean response goes on
-        mean = response @ share
-        inside = np.where(mean[:, None] > 0, response / np.where(mean > 0, mean, 1)[:, None], 1)
-        vis = predict_components(
-            l=l, m=m, flux=(flux * inside).T, uvw=uvw, freq=cache.freq, smear=smear
-        )
-        beams = piece.stations.ratio(cache, part, piece.facet, float(l @ share), float(m @ share))
-        corrupt(vis, beams, out=out)
-
-    def _faint(self, index, flux, uvw, cache, smear, loaded):
-        """The faint components with the facet's mean response, smeared as its centre is.
-
-        From a grid with their mean spectrum, scaled in every channel to theirs; or from the sum
-        over all.  Which of them depends on the model and the measurement set alone, not on how many
-        slots there are at a time, which the memory and the threads decide.
-        """
-        piece = self.parts[index]
-        facet = piece.facet
-        if loaded is not None or self._grid_pays(cache, index, min(len(cache.time), USUAL_SLOTS)):
-            mean, shares = _mean_spectrum(piece, flux)
-            vis = loaded.chunk(uvw, cache.freq) if loaded is not None else facet_to_chunk(
-                image=_faint_image(piece, mean), uvw=uvw, freq=cache.freq, facet=facet,
-                cell=self.facets.cell, epsilon=EPSILON,
-            )
-            vis *= shares
-        else:
-            which = ~piece.bright
-            vis = predict_components(
-                l=piece.l[which], m=piece.m[which], uvw=uvw, freq=cache.freq,
-                flux=(flux[:, which] * piece.smear[which]).T,
-            )
-        if smear is not None:
-            vis *= smearing_factor(
-                uvw=uvw, rate=smear[2], freq=cache.freq, chan_width=smear[0], interval=smear[1],
-                l=facet.l0, m=facet.m0,
-            )
-        return vis
+        mean, _ = mean_spectrum(piece, piece.model.at(cache.freq) * piece.response[bands])
+        return LoadedFacet(faint_image(piece, mean), piece.facet, self.facets.cell,
+                           *self.limits(cache), buffer)
 
     def add(self, cache, part: slice, bands, gains, out: np.ndarray, scale: float = 1.0,
             only: list[int] | None = None, loaded: dict[int, LoadedFacet] | None = None) -> None:
@@ -254,9 +165,126 @@ class Predictor:
         only : facets, all by default; loaded : what `load` made of some of them
         """
         for index in self.occupied() if only is None else only:
-            vis = self.facet(cache, part, index, bands, (loaded or {}).get(index))
-            corrupt(vis, gains.stations(index, part), scale=scale, out=out)
+            self.add_facet(cache, part, index, bands, gains.stations(index, part), out, scale,
+                           (loaded or {}).get(index))
 
     def subtract(self, cache, part: slice, bands, gains, out: np.ndarray, **some) -> None:
         """Take the model out of `out`, as `add` puts it in."""
         self.add(cache, part, bands, gains, out, scale=-1.0, **some)
+
+    def add_facet(self, cache, part: slice, index: int, bands: np.ndarray, gains: StationGains,
+                  out: np.ndarray, scale: float = 1.0, loaded: LoadedFacet | None = None) -> None:
+        """Add what the components of one facet give, smeared and corrupted, to `out`.
+
+        cache : VisCache; part : slice of time; bands : (chan,) sub-band of each channel
+        gains : towards the facet's centre; out : (time, bl, chan) complex64 Jy
+        loaded : what `load` made of the facet for this measurement set, None: made here
+        """
+        chunk = _chunk(cache, part, bands)
+        facet = self.parts[index].facet
+        sky = _FacetSky(self, cache, index, bands, chunk, loaded)
+        for kind in self._classes(cache, index, chunk):
+            vis = sky.at(_Samples.of(cache, chunk, kind))
+            if kind.time is not None:
+                centre = facet.l0, facet.m0, float(n_minus_one(facet.l0, facet.m0))
+                spread_nodes(vis, chunk, kind, centre, gains, scale, out)
+            elif kind.baselines.size == chunk.uv.size:
+                corrupt(vis, gains, scale=scale, out=out)
+            else:
+                some = replace(gains, ant1=gains.ant1[kind.baselines],
+                               ant2=gains.ant2[kind.baselines])
+                out[:, kind.baselines] += corrupt(vis, some, scale=scale)
+
+
+def _chunk(cache, part: slice, bands) -> Chunk:
+    return Chunk.of(np.ascontiguousarray(cache.uvw[part]), cache.freq, cache.time[part],
+                    cache.interval, cache.phase_centre[1], bands)
+
+
+class _FacetSky:
+    """The components of a facet, ready to be seen at any samples of a chunk."""
+
+    def __init__(self, predictor: Predictor, cache, index: int, bands, chunk: Chunk, loaded):
+        self.piece, self.cache = predictor.parts[index], cache
+        piece = self.piece
+        flux, response = piece.model.at(cache.freq), piece.response[bands]
+        self.smear = (float(cache.chan_width.mean()), cache.interval) \
+            if predictor.decorrelation else None
+        self._bright(flux, response)
+        self.faint = None if piece.bright.all() else ~piece.bright
+        if self.faint is None:
+            return
+        self.flux, self.loaded = flux * response, loaded
+        if loaded is None and predictor._grid_pays(
+                cache, index, min(len(cache.time), USUAL_SLOTS)):
+            mean, _ = mean_spectrum(piece, self.flux)
+            self.loaded = load_facet(
+                faint_image(piece, mean), piece.facet, predictor.facets.cell,
+                reach(chunk.uvw, cache.freq), EPSILON)
+        if self.loaded is not None:
+            self.shares = mean_spectrum(piece, self.flux)[1]
+
+    def _bright(self, flux, response) -> None:
+        """Lay out what is summed directly, group by group: the beams are those of the middle of a
+        group's flux; inside it the mean response goes on."""
+        piece, groups = self.piece, self.piece.groups()
+        self.order = np.concatenate(groups) if groups else np.zeros(0, np.int64)
+        flux, response = flux[:, self.order], response[:, self.order]
+        self.beams = None
+        if piece.stations is None or not groups:
+            self.direct = flux * response
+            return
+        self.group = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        power = np.abs(flux).sum(axis=0, dtype=np.float64)
+        total = np.bincount(self.group, power)[self.group]
+        share = np.where(total > 0, power / np.where(total > 0, total, 1),
+                         1 / np.bincount(self.group)[self.group])
+        l, m = (np.bincount(self.group, share * x[self.order]) for x in (piece.l, piece.m))
+        mean = np.stack([np.bincount(self.group, share * row) for row in response])[:, self.group]
+        inside = np.where(mean > 0, response / np.where(mean > 0, mean, 1), 1)
+        self.direct = (flux * inside).astype(np.float32)
+        self.beams = piece.stations.towards(self.cache, piece.facet, l, m)
+
+    def at(self, samples: _Samples) -> np.ndarray:
+        """(time, bl, chan) complex64 Jy, smeared, over the gains towards the facet's centre."""
+        shape = (*samples.uvw.shape[:2], samples.freq.size)
+        smear = None
+        if self.smear is not None:
+            smear = (*self.smear, uvw_rate(samples.uvw, self.cache.phase_centre[1]))
+        vis = np.zeros(shape, np.complex64)
+        if self.order.size:
+            predict_components(
+                l=self.piece.l[self.order], m=self.piece.m[self.order], uvw=samples.uvw,
+                flux=self.direct[samples.chans].T, freq=samples.freq, smear=smear, out=vis,
+                gains=self._group_gains(samples),
+            )
+        if self.faint is not None:
+            vis += self._faint(samples, smear)
+        return vis
+
+    def _group_gains(self, samples: _Samples) -> GroupGains | None:
+        if self.beams is None:
+            return None
+        stations = self.piece.stations
+        return GroupGains(
+            self.beams, self.group, *stations.knots(self.cache, samples.time),
+            stations.blocks(self.cache)[samples.chans], samples.ant1, samples.ant2)
+
+    def _faint(self, samples: _Samples, smear) -> np.ndarray:
+        """The faint components with the facet's mean response, smeared as its centre is: from a
+        grid with their mean spectrum, scaled in every channel to theirs; or from the sum."""
+        piece, which, chans = self.piece, self.faint, samples.chans
+        if self.loaded is not None:
+            vis = self.loaded.chunk(samples.uvw, samples.freq)
+            vis *= self.shares[chans]
+        else:
+            vis = predict_components(
+                l=piece.l[which], m=piece.m[which], uvw=samples.uvw, freq=samples.freq,
+                flux=(self.flux[chans][:, which] * piece.smear[which]).T,
+            )
+        if smear is not None:
+            vis *= smearing_factor(
+                uvw=samples.uvw, rate=smear[2], freq=samples.freq, chan_width=smear[0],
+                interval=smear[1], l=piece.facet.l0, m=piece.facet.m0,
+            )
+        return vis

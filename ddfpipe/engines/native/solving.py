@@ -20,7 +20,6 @@ from ...data.atomic import atomic_write_json
 from ...data.clusters import read_clusters
 from ...data.model import load_model
 from ...errors import SolveError
-from ...imaging.gains import corrupt
 from ...naming import image_product
 from ..base import GainChoice, SolveJob, SolveResult
 from .gainfield import GainField, load_gains
@@ -273,8 +272,8 @@ class Solve:
         out = np.zeros((sky.n_dir, part.stop - part.start, *s.shape[1:]), np.complex64)
         for index in predictor.occupied():
             direction = predictor.facets.facets[index].dir_index if sky.n_dir > 1 else 0
-            vis = predictor.facet(s.cache, part, index, s.band)
-            corrupt(vis, gains.stations(index, part), out=out[direction])
+            predictor.add_facet(s.cache, part, index, s.band, gains.stations(index, part),
+                                out[direction])
         return out
 
     # -- results ---------------------------------------------------------------------------------

@@ -67,11 +67,17 @@ class _Nodes:
         self._axis, self._spline, self._seen = axis, None, {}
         self._lock = threading.Lock()
         if axis.size**2 <= MOST_NODES:
-            from scipy.interpolate import make_interp_spline
+            from scipy.interpolate import BSpline, make_interp_spline
 
             m, l = np.meshgrid(axis, axis, indexing="ij")
-            self._values = self._response(l.ravel(), m.ravel())
-            self._spline = make_interp_spline(axis, np.eye(axis.size), k=3)
+            values = self._response(l.ravel(), m.ravel())
+            values = values.reshape(*values.shape[:3], axis.size, axis.size)
+            for _ in range(2):  # coefficients of cubic splines along m, then along l
+                values = np.moveaxis(values, 3, 0)
+                spline = make_interp_spline(axis, values, k=3)
+                values = np.moveaxis(spline.c, 0, -1)
+            self._values = np.ascontiguousarray(values, np.complex64)
+            self._spline = BSpline(spline.t, np.eye(axis.size), 3)
 
     def _response(self, l, m) -> np.ndarray:
         """(grid, block, ant, n) complex64 towards direction cosines (n,)."""
@@ -84,9 +90,12 @@ class _Nodes:
         l, m = np.clip([l, m], -half, half)
         if self._spline is None:
             return self._towards(float(l), float(m))
-        weight = np.outer(*self._spline([m, l])).ravel().astype(np.float32)
+        along = self._spline([m, l]).astype(np.float32)
+        y, x = (np.flatnonzero(weight) for weight in along)  # four of each at most
+        near = self._values[..., y[0]:y[-1] + 1, x[0]:x[-1] + 1]
         # a plain sum: too little work for the threads that BLAS would start
-        return np.einsum("tfpn,n->tfp", self._values, weight)
+        return np.einsum("tfpyx,y,x->tfp", near, along[0, y[0]:y[-1] + 1],
+                         along[1, x[0]:x[-1] + 1])
 
     def _towards(self, l: float, m: float) -> np.ndarray:
         with self._lock:  # threads that work on other times ask for the same places
@@ -121,16 +130,35 @@ class StationBeams:
                 self._nodes[cache.path] = _Nodes(beam, cache, self.axis)
             return self._nodes[cache.path]
 
-    def ratio(self, cache, part: slice, facet, l: float, m: float) -> StationGains:
-        """Voltage gain towards (l, m) over that towards a facet's centre, for a slice of time.
+    def towards(self, cache, facet, l, m) -> np.ndarray:
+        """(n, knot, block, ant) complex64 voltage gains towards places l, m (n,) over those towards
+        a facet's centre, at the times between which `knots` tells where others lie.
 
         Stations blind towards the centre have a ratio of zero.
         """
         nodes = self._of(cache)
-        here, centre = nodes.at(l, m), nodes.at(facet.l0, facet.m0)
+        centre = nodes.at(facet.l0, facet.m0)
         seen = np.abs(centre) > 0
-        values = np.where(seen, here / np.where(seen, centre, 1), 0)
-        gain = interpolate_times(nodes.grid, values, cache.time[part])
+        over = np.where(seen, 1 / np.where(seen, centre, 1), 0)
+        return np.stack([nodes.at(*place) * over for place in zip(l, m)])
+
+    def knots(self, cache, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) int64 knot before each of the times (n,), and (n,) float32 share of the next."""
+        grid = self._of(cache).grid
+        if len(grid) == 1:
+            return np.zeros(len(time), np.int64), np.zeros(len(time), np.float32)
+        left = np.clip(np.searchsorted(grid, time), 1, len(grid) - 1) - 1
+        share = (time - grid[left]) / (grid[left + 1] - grid[left])
+        return left, np.clip(share, 0, 1).astype(np.float32)
+
+    def blocks(self, cache) -> np.ndarray:
+        """(chan,) block of every channel of a measurement set."""
+        return self._of(cache).chan_index
+
+    def ratio(self, cache, part: slice, facet, l: float, m: float) -> StationGains:
+        """The gains of `towards` towards one place for a slice of time."""
+        values = self.towards(cache, facet, [l], [m])[0]
+        gain = interpolate_times(self._of(cache).grid, values, cache.time[part])
         return StationGains(
-            gain, np.arange(len(gain)), nodes.chan_index, cache.ant1, cache.ant2
+            gain, np.arange(len(gain)), self.blocks(cache), cache.ant1, cache.ant2
         )

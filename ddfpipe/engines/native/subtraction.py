@@ -18,10 +18,11 @@ from ...imaging.facets import FacetSet
 from ...naming import image_product
 from ...units import MHZ
 from .facetmaps import make_maps
+from .facetmodel import split_model
 from .gainfield import GainField, LoadedGains
 from .modelsky import sky_facets
 from .parallel import in_threads
-from .predictor import Predictor, split_model
+from .predictor import Predictor
 from .reader import Taken
 from .state import digest
 from .visibilities import Data, MSData, assign_bands, kept_array

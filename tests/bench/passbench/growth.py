@@ -162,9 +162,9 @@ def full_facet(ms: Path, field: Path, setting: Setting, folder: Path, most: floa
     out = {"visibilities": again * data.sets[0].vis.size, "pixels": [facet.ny, facet.nx],
            "image": least(lambda: o._gridded([index], o._dirty_boxes(), False), 1),
            "PSF": least(lambda: o._gridded([index], o._psf_boxes(1024), True), 1)}
-    rng, middle = np.random.default_rng(1), slice(facet.ny // 4, 3 * facet.ny // 4)
-    rows = rng.integers(middle.start, middle.stop, 2000) + facet.y0
-    cols = rng.integers(facet.nx // 4, 3 * facet.nx // 4, 2000) + facet.x0
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, facet.ny, 2000) + facet.y0
+    cols = rng.integers(0, facet.nx, 2000) + facet.x0
     cube = np.zeros((1, o.facets.npix, o.facets.npix), np.float32)
     cube[0, rows, cols] = 1e-3
     grid = SkyGrid(*data.phase_centre, o.facets.npix, o.facets.npix, o.facets.cell)

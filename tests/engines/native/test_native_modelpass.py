@@ -8,7 +8,7 @@ from engine_fields import Listener, make_engine, make_job, write_directions
 
 from ddfpipe.data.images import SkyGrid
 from ddfpipe.data.model import PixelModel
-from ddfpipe.engines.native import modelpass, predictor
+from ddfpipe.engines.native import facetmodel, modelpass, predictor
 from ddfpipe.engines.native.imager import Imager
 from ddfpipe.engines.native.visibilities import MSData, Scratch
 from ddfpipe.imaging import facetpredict
@@ -20,7 +20,7 @@ NPIX, CELL = 480, 18.0
 def left(plain, tmp_path, monkeypatch):
     """Function that takes a model of 3000 pixels in Voronoi facets out; (what is left, grids)."""
     simulation, sources = plain
-    monkeypatch.setattr(predictor, "DIRECT_BRIGHT", 5)
+    monkeypatch.setattr(facetmodel, "DIRECT_BRIGHT", 5)
     count = []
 
     def counted(self, *args):
@@ -111,8 +111,8 @@ def test_groups_fill_the_memory(monkeypatch):
 
         parts = [type("Piece", (), {"facet": None})] * 10
 
-    monkeypatch.setattr(modelpass, "grid_bytes", lambda *_: 100)
+    monkeypatch.setattr(modelpass, "grid_size", lambda *_: 25)
     groups = modelpass.facet_groups(Ten(), None, memory=250)
     assert [i for group, _ in groups for i in group] == list(range(10))
-    assert [c for _, c in groups] == [[1, 2], [4, 5], [7, 8]]
-    assert modelpass.facet_groups(Ten(), None, memory=50) == [(list(range(10)), [])]
+    assert [c for _, c in groups] == [{1: 25, 2: 25}, {4: 25, 5: 25}, {7: 25, 8: 25}]
+    assert modelpass.facet_groups(Ten(), None, memory=50) == [(list(range(10)), {})]
