@@ -96,8 +96,8 @@ class LoadedFacet:
     """Pixels of a facet on its grid, ready for any number of chunks.
 
     image (ny, nx) float32, flux a pixel; cell rad; w_max, uv_max: the reach of all the chunks;
-    buffer: `grid_size` float32 numbers to lay the grid in, made when None.  Errors are near 2e-5
-    rms.  Threads may share it.
+    buffer: `grid_size` float32 numbers to lay the grid in, made when None.  Errors are below
+    1e-4 rms.  Threads may share it.
     """
 
     def __init__(self, image, facet: Facet, cell: float, w_max: float, uv_max: float,

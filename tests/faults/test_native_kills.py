@@ -114,7 +114,7 @@ def left_behind(run):
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_stopped_inside_a_stage_and_resumed(place, number):
-    """Exit code 2 in the middle of a stage, which is not ended first; the next run goes on there."""
+    """Exit code 2 in the middle of a stage, not at its end; the next run goes on from there."""
     run = place(f"stopped-{number.name}")
     long = ("--image-imsize=2048", "--image-cellsize=2", "--control-exitafter=image_dirin_SSD")
     process = run.start(*long)

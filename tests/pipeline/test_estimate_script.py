@@ -65,9 +65,9 @@ def call(folder, *words):
 
 def test_estimate_of_a_plan(home):
     before = tree_state(home)
-    before = cpu_of_children()
+    used = cpu_of_children()
     code, out, _ = call(home, "plan", "--estimate", "my.cfg")
-    assert code == 0 and cpu_of_children() - before < 20
+    assert code == 0 and cpu_of_children() - used < 20
     assert "43 of 43 stages to do" in out and "core-hours" in out and "on 2 threads" in out
     row = next(line for line in out.splitlines() if " image_phase1 " in line)
     assert "GB" in row or "MB" in row and "to do: not done yet" in row
