@@ -199,13 +199,16 @@ class FacetGrid:
         grid_samples(False, uvw, vis, np.ascontiguousarray(weight, np.float32), self.parameters,
                  self.shape, tap_polynomials(self.sigma), self._grid)
 
-    def curvature(self, k: int) -> tuple:
-        """Where the facet's pixels lie, 2 pi w_max, and the Bessel function of a plane with whether
-        it is odd: what `gridimage` takes."""
+    def curvature(self) -> tuple:
+        """Where the facet's pixels lie, and 2 pi w_max: what `gridimage._depth` takes."""
         f, (a, b), (l0, m0, n1) = self.facet, self.parameters[:2], self.parameters[5:8]
         middle = f.npix // 2
         where = (float(f.y0 - middle), float(f.x0 - middle), self.cell, a, b, l0, m0, n1)
-        return where, 2 * np.pi * self.w_max, self._bessel[k], bool(k % 2)
+        return where, 2 * np.pi * self.w_max
+
+    def series(self, k: int) -> np.ndarray:
+        """(terms,) float32 series of a plane's Bessel function."""
+        return self._bessel[k].astype(np.float32)
 
     def plane(self, k: int) -> np.ndarray:
         """(rows, columns) complex64 view of a plane."""

@@ -35,42 +35,53 @@ def _correction(n: int, n_grid: int, sigma: float) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _through(forward, row, image, where, spacing, series, odd, plane):
-    """Fill plane (ny, n) from image (ny, nx) times a plane's Bessel function (forward), or add
-    what the plane holds, times that function, to the image.
+def _depth(where, spacing, z):
+    """Fill z (ny, nx) float32 with spacing q, q the distance of a pixel from the tangent plane.
 
-    where: y0 - npix // 2, x0 - npix // 2, cell, a, b, l0, m0, n1; spacing: 2 pi w_max; series: the
-    function, see `facetgrid._bessel`; row: scratch (2, nx) float64.  Columns of the plane begin
-    with the facet's middle.
+    where: y0 - npix // 2, x0 - npix // 2, cell, a, b, l0, m0, n1; spacing: 2 pi w_max.
     """
     first_y, first_x, cell, a, b, l0, m0, n1 = where
-    ny, nx = image.shape
-    half, n = nx // 2, plane.shape[1]
-    for y in range(ny):
+    for y in range(z.shape[0]):
         m = (y + first_y) * cell
-        for x in range(nx):
+        for x in range(z.shape[1]):
             l = -(x + first_x) * cell  # noqa: E741
             r2 = l * l + m * m
             q = -r2 / (np.sqrt(1.0 - r2) + 1.0) - n1 - a * (l - l0) - b * (m - m0)
-            row[0, x] = spacing * q
-            row[1, x] = series[0]
+            z[y, x] = spacing * q
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH)
+def _through(forward, z, image, series, odd, plane):
+    """Fill plane (ny, n) from image (ny, nx) times a plane's Bessel function of z (forward), or
+    add what the plane holds, times that function, to the image.
+
+    series: (terms,) float32 of the function, see `facetgrid._bessel`.  Columns of the plane begin
+    with the facet's middle.
+    """
+    ny, nx = image.shape
+    half, n = nx // 2, plane.shape[1]
+    square, value = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            square[x] = z[y, x] * z[y, x]
+            value[x] = series[0]
         for i in range(1, series.size):
             c = series[i]
             for x in range(nx):
-                row[1, x] = row[1, x] * row[0, x] * row[0, x] + c
+                value[x] = value[x] * square[x] + c
         if odd:
             for x in range(nx):
-                row[1, x] *= row[0, x]
+                value[x] *= z[y, x]
         if forward:
             for x in range(half):
-                plane[y, n - half + x] = image[y, x] * row[1, x]
+                plane[y, n - half + x] = image[y, x] * value[x]
             for x in range(half, nx):
-                plane[y, x - half] = image[y, x] * row[1, x]
+                plane[y, x - half] = image[y, x] * value[x]
         else:
             for x in range(half):
-                image[y, x] += plane[y, n - half + x] * row[1, x]
+                image[y, x] += plane[y, n - half + x] * value[x]
             for x in range(half, nx):
-                image[y, x] += plane[y, x - half] * row[1, x]
+                image[y, x] += plane[y, x - half] * value[x]
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
@@ -132,7 +143,7 @@ def grid_to_image(grid, n_threads: int) -> np.ndarray:
     n, f = grid.n_grid, grid.facet
     image = np.zeros((f.ny, f.nx), np.float32)
     columns = min(grid.line - TAPS // 2, n // 2 + 1)
-    plane, wide, part, row = _buffers(f, n, columns)
+    plane, wide, part, z = _buffers(grid, columns)
     wide[:, columns:] = 0
     for k in range(grid.n_planes):
         part.fill(0)
@@ -141,7 +152,7 @@ def grid_to_image(grid, n_threads: int) -> np.ndarray:
         for here, there in _wrapped(f.ny, n):
             wide[here, :columns] = part[there]
         c2r(wide, axes=(1,), lastsize=n, nthreads=n_threads, out=plane)
-        _through(False, row, image, *grid.curvature(k), plane)
+        _through(False, z, image, grid.series(k), bool(k % 2), plane)
     for size, axis in ((f.ny, (slice(None), None)), (f.nx, (None, slice(None)))):
         image *= _correction(size, n, grid.sigma)[axis]
     return image
@@ -151,12 +162,12 @@ def image_to_grid(grid, image: np.ndarray, n_threads: int) -> None:
     """Fill the planes of a FacetGrid with the transforms of image (ny, nx)."""
     n, f = grid.n_grid, grid.facet
     columns = min(grid.line - TAPS // 2, n // 2 + 1)
-    plane, wide, part, row = _buffers(f, n, columns)
+    plane, wide, part, z = _buffers(grid, columns)
     image = image * _correction(f.ny, n, grid.sigma)[:, None] * _correction(f.nx, n, grid.sigma)
     image = image.astype(np.float32, copy=False)
     plane[:, f.nx - f.nx // 2:n - f.nx // 2] = 0
     for k in range(grid.n_planes):
-        _through(True, row, image, *grid.curvature(k), plane)
+        _through(True, z, image, grid.series(k), bool(k % 2), plane)
         r2c(plane, axes=(1,), forward=False, nthreads=n_threads, out=wide)
         part.fill(0)
         for here, there in _wrapped(f.ny, n):
@@ -165,8 +176,11 @@ def image_to_grid(grid, image: np.ndarray, n_threads: int) -> None:
         _unfold(part, bool(k % 2), grid.row0, n, grid.plane(k))
 
 
-def _buffers(facet, n: int, columns: int) -> tuple[np.ndarray, ...]:
-    """(plane, its transform along x, the columns of that which matter, two rows)."""
-    return (workspace("plane", (facet.ny, n), np.float32),
-            workspace("wide", (facet.ny, n // 2 + 1), np.complex64),
-            workspace("part", (n, columns), np.complex64), np.empty((2, facet.nx)))
+def _buffers(grid, columns: int) -> tuple[np.ndarray, ...]:
+    """(plane, its transform along x, the columns of that which matter, z of `_depth`)."""
+    n, f = grid.n_grid, grid.facet
+    z = workspace("z", (f.ny, f.nx), np.float32)
+    _depth(*grid.curvature(), z)
+    return (workspace("plane", (f.ny, n), np.float32),
+            workspace("wide", (f.ny, n // 2 + 1), np.complex64),
+            workspace("part", (n, columns), np.complex64), z)
