@@ -3,6 +3,7 @@
 import math
 
 SPEED_OF_LIGHT = 299792458.0
+EARTH_RATE = 7.292115e-5
 """m/s"""
 
 DEGREE = math.pi / 180.0

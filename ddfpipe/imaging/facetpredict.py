@@ -24,7 +24,7 @@ ACCURACY = 5e-5
 GRID_BYTES = 400e6
 """Largest grid; larger ones are left to ducc0, which keeps one plane at a time."""
 
-DIRECT, DEGRID, DEGRID_PLANE, LOAD = 0.25, 15.0, 3.0, 20.0
+DIRECT, DEGRID, DEGRID_PLANE, LOAD = 0.25, 8.0, 2.5, 7.0
 """CPU time in ns: a component and visibility summed directly; a visibility, and each w plane, taken
 from a loaded grid; a pixel and w plane on their way to the grid."""
 

@@ -17,10 +17,7 @@ from numba import njit
 from ddfpipe.errors import ImagingError
 from ddfpipe.imaging.phasor import FASTMATH, sinc
 from ddfpipe.imaging.sky import n_minus_one
-from ddfpipe.units import SPEED_OF_LIGHT
-
-EARTH_RATE = 7.292115e-5
-"""Rotation of the Earth in rad/s (IERS Conventions 2010, table 1.2)."""
+from ddfpipe.units import EARTH_RATE, SPEED_OF_LIGHT
 
 BLOCK = 0.01
 """Relative width of channels that are smeared in time as their mean frequency is: an error of 4e-7

@@ -10,27 +10,31 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ddfpipe.engines.base import ImageJob, VisSelection
 from ddfpipe.pipeline.costs import (
     BASE_MEMORY, FLOAT, NS, WEIGHT, Cost, World, mapped, used_visibilities, visibilities,
 )
-from ddfpipe.units import ARCSEC, DEGREE, KM, SPEED_OF_LIGHT
+from ddfpipe.units import ARCSEC, DEGREE, EARTH_RATE, KM, SPEED_OF_LIGHT
 
 if TYPE_CHECKING:
     from ddfpipe.data.setsize import SetSize
 
 GRID, SKIP = 7.2 * NS, 0.5 * NS
 """A visibility and facet in a pass to the image; the same where its weight is zero."""
-BOX, PLANE, PLANES = 20 * NS, 4 * NS, 0.12 * NS
+BOX, PLANE, PLANES = 8 * NS, 4.5 * NS, 0.06 * NS
 """A pixel of a facet's box between its grid of a band and the image: always, times the w planes
 (transforms), times their square (series that weigh each plane)."""
 AVERAGE, SAMPLE, SAMPLES = 10 * NS, 420 * NS, 0.3
 """Where grids exceed the memory: averaging a visibility of a facet, gridding an averaged sample,
 samples that are left of a visibility."""
-DIRECT, FAINT, GROUPS, DEGRID, DEGRID_PLANE = 0.35 * NS, 0.25 * NS, 40 * NS, 15 * NS, 3 * NS
-"""A visibility: a component summed directly with its smearing, and without; gains and beams of the
-components of a facet; degridding a facet, and each of its w planes."""
-LOAD = 20 * NS
+DIRECT, FAINT, GROUPS, DEGRID, DEGRID_PLANE = 0.4 * NS, 0.25 * NS, 30 * NS, 8 * NS, 2.5 * NS
+"""A visibility that is worked out: a component summed directly with its smearing, and without;
+beams of the components of a facet; degridding a facet, and each of its w planes."""
+SPREAD = 7 * NS
+"""Any visibility of a facet: found from nodes, seen through gains."""
+LOAD = 7 * NS
 """A pixel and w plane of a facet on its way to the grid that is degridded."""
 DUCC, DUCC_PIXEL = 150 * NS, 110 * NS
 """The same degridded by ducc0, where the grid is too large; a pixel of the facet each time."""
@@ -57,13 +61,18 @@ RESIDENT_PSFS = 2
 """The same of its PSFs (facet, band, n, n)."""
 GRID_SHARE, GRID_BYTES = 0.3, 160e6
 """Part of the memory that open grids may take, and bytes that they usually take."""
+NODES_FROM, BLOCK, MOST = 100_000, 32, 0.6
+"""Visibilities of a chunk from which nodes are used, slots of a block of them, part of the samples
+from which on all are worked out."""
 PREDICT_BYTES, CHUNK_BYTES = 400e6, 256e6
 """Largest grid of a prediction; bytes of four correlations that are predicted at a time."""
 W_SHARE = 0.4
 """Largest w over the longest baseline, of a night at 57 degrees north; more at low declinations."""
-IMAGING, PREDICTION, PATCHES = (1.25, 5, 1.0), (1.5, 6, 0.5), (1.25, 2, 0.5)
+IMAGING, PREDICTION, PATCHES = (1.25, 5, 1.0), (1.25, 5, 0.5), (1.25, 2, 0.5)
 """Grids of images, of predictions, of PSFs: size over that of the image; w planes where w does not
 matter; planes a radian that w turns a corner of the facet by."""
+TRANSFORM_BYTES = 18
+"""Bytes of a facet's pixel in the buffers of a thread's transforms."""
 IMAGE_FILES, CYCLE_FILES = 10, 2
 """FITS images of any image, and of each of its major cycles."""
 CACHED_STATES = 2
@@ -144,11 +153,27 @@ def pass_s(job: ImageJob, facets: Facets, world: World, psf: bool = False) -> fl
     every, used = visibilities(sets), used_visibilities(sets, job.vis)
     side, longer = (facets.psf_side,) * 2 if psf else (facets.side, facets.longer)
     planes, size = grid_shape(longer, cell, sets, job.vis, PATCHES if psf else IMAGING)
-    filled = bands * size / (GRID_SHARE * world.memory / world.threads)
+    filled = size / (GRID_SHARE * world.memory / world.threads)
     without = 0.0 if psf else beyond(filled)
     data = (1 - without) * (GRID * used + SKIP * (every - used)) \
         + without * (AVERAGE * every + SAMPLE * SAMPLES * used)
     return facets.count * (data + side**2 * bands * transform_s(planes))
+
+
+def node_share(size: "SetSize", radius: float, slots: float = 60) -> float:
+    """Part of the visibilities of a facet of that radius (rad) that are worked out where chunks
+    have so many slots, as imaging/nodes.py finds it baseline by baseline."""
+    n_time, n_chan = min(slots, size.n_time), size.n_chan
+    if n_time * size.n_bl * n_chan < NODES_FROM:
+        return 1.0
+    block = min(BLOCK, n_time)
+    turns = math.pi * radius * size.lengths / SPEED_OF_LIGHT
+    steps = (0.8 * (size.freqs.max() - size.freqs.min()),
+             0.7 * EARTH_RATE * (block - 1) * size.interval * size.freqs.max())
+    share = 1.0
+    for n, step in zip((n_chan, block), steps):
+        share = share * np.minimum(1.0, (4.0 + 1.3 * turns * step) / n)
+    return float(np.mean(np.where(share > MOST, 1.0, share)))
 
 
 def predict_s(sets: list["SetSize"], facets: Facets, cell: float, memory: float,
@@ -161,6 +186,8 @@ def predict_s(sets: list["SetSize"], facets: Facets, cell: float, memory: float,
     """
     inside = COMPONENTS * facets.area
     every = visibilities(sets)
+    radius = 0.6 * facets.longer * cell
+    nodes = sum(s.visibilities * node_share(s, radius, slots or chunk_slots(s)) for s in sets)
     # sources cluster: some facets hold few where the mean is above the limit, and the reverse
     crowded = inside / (inside + 2 * DIRECT_LIMIT)
     direct = (1 - crowded) * min(inside, DIRECT_LIMIT) + crowded * DIRECT_BRIGHT
@@ -173,9 +200,9 @@ def predict_s(sets: list["SetSize"], facets: Facets, cell: float, memory: float,
     without = beyond(size / room)
     pixel = (1 - without) * (BOX + LOAD * planes) + without * DUCC_PIXEL
     sample = (1 - without) * (DEGRID + DEGRID_PLANE * planes) + without * DUCC
-    faint = min(every * sample + times * facets.side**2 * pixel,
-                every * FAINT * max(inside - DIRECT_BRIGHT, 0.0))
-    return facets.count * (every * (DIRECT * direct + GROUPS) + crowded * faint)
+    faint = min(nodes * sample + times * facets.side**2 * pixel,
+                nodes * FAINT * max(inside - DIRECT_BRIGHT, 0.0))
+    return facets.count * (every * SPREAD + nodes * (DIRECT * direct + GROUPS) + crowded * faint)
 
 
 def chunk_slots(size: "SetSize") -> float:
@@ -236,9 +263,10 @@ def _on_disk(job: ImageJob) -> int:
 def image_memory(job: ImageJob, world: World, facets: Facets, psf_bytes: float) -> float:
     """Peak memory of an image in bytes."""
     sets = world.of(job.vis.ms, job.vis.mhz)
-    grid = job.n_bands * grid_shape(facets.longer, job.cell_arcsec * ARCSEC, sets, job.vis)[1]
+    grid = grid_shape(facets.longer, job.cell_arcsec * ARCSEC, sets, job.vis)[1]
     room = GRID_SHARE * world.memory / world.threads
     open_grids = world.threads * min(max(grid, GRID_BYTES / world.threads), room)
+    open_grids += world.threads * TRANSFORM_BYTES * facets.largest**2
     planes = LARGE_PLANES if _on_disk(job) else RESIDENT_PLANES * job.n_bands
     arrays = planes * FLOAT * float(job.npix) ** 2
     return (BASE_MEMORY + arrays + RESIDENT_PSFS * psf_bytes + open_grids

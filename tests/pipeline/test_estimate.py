@@ -15,6 +15,7 @@ from ddfpipe.pipeline.costs import NS, Cost, World
 from ddfpipe.pipeline.decisions import Decision
 from ddfpipe.pipeline.jobcosts import costs_of
 from ddfpipe.pipeline.selfcal import build_recipe
+from ddfpipe.units import DEGREE, EARTH_RATE
 from workplace import configuration
 
 NAMES = tuple(Path(f"L1_{letter}.ms") for letter in "abcd")
@@ -112,11 +113,35 @@ def test_threads_share_work_but_not_all_of_it():
     assert cost.cpu_s == 110 and cost.wall_s(1) == 110 and cost.wall_s(10) == 20
 
 
+@pytest.mark.parametrize("degrees, slots, channels, spread", [
+    (0.8, 120, 20, 1.0), (0.3, 120, 20, 1.0), (0.8, 16, 20, 1.0), (0.8, 120, 4, 1.0),
+    (0.8, 120, 20, 0.2)])
+def test_share_of_nodes_is_that_of_the_engine(degrees, slots, channels, spread):
+    """Within a third of what the engine finds for LOFAR's stations, from transit to six hours."""
+    from ddfpipe.imaging.nodes import Chunk
+    from ddfpipe.simulate.stations import dutch_stations
+
+    place = spread * np.array([station.position for station in dutch_stations()])
+    size = SetSize(place, 8.0 * np.arange(slots), 8.0, 140e6 + 97656.25 * np.arange(channels))
+    first, second = np.triu_indices(size.n_ant, 1)
+    x, y, z = (place[second] - place[first]).T
+    up, level, found = np.sin(0.9), np.cos(0.9), []
+    for start in (0.0, 0.8, 1.6):
+        hour = start + EARTH_RATE * size.times[:, None]
+        sin, cos = np.sin(hour), np.cos(hour)
+        uvw = np.stack([sin * x + cos * y, -up * (cos * x - sin * y) + level * z,
+                        level * (cos * x - sin * y) + up * z], axis=-1)
+        chunk = Chunk.of(uvw, size.freqs, size.times, 8.0, 0.9, np.zeros(channels))
+        found.append(chunk.share(chunk.classes(degrees * DEGREE, 0.06 * degrees * DEGREE)))
+    share = imagecosts.node_share(size, degrees * DEGREE, slots)
+    assert share == pytest.approx(np.mean(found), rel=0.33)
+
+
 def test_limits_are_those_of_the_engine():
     from ddfpipe.engines.native import (
-        facetmodel, imager, modelsky, operators, solveintervals, visibilities,
+        facetmodel, imager, modelsky, operators, predictor, solveintervals, visibilities,
     )
-    from ddfpipe.imaging import facetpredict
+    from ddfpipe.imaging import facetpredict, nodes
 
     assert imagecosts.MAX_FACET == modelsky.MAX_FACET
     assert imagecosts.DIRECT_LIMIT == facetmodel.DIRECT_LIMIT
@@ -126,6 +151,8 @@ def test_limits_are_those_of_the_engine():
     assert imagecosts.IN_MEMORY == visibilities.IN_MEMORY
     assert imagecosts.PREDICT_BYTES == facetpredict.GRID_BYTES
     assert imagecosts.CHUNK_BYTES == visibilities.CHUNK_BYTES
+    assert (imagecosts.NODES_FROM, imagecosts.BLOCK, imagecosts.MOST) == \
+        (predictor.NODES_FROM, nodes.SLOTS, nodes.MOST)
     ours = (imagecosts.FAINT, imagecosts.DEGRID, imagecosts.DEGRID_PLANE, imagecosts.LOAD)
     theirs = (facetpredict.DIRECT, facetpredict.DEGRID, facetpredict.DEGRID_PLANE,
               facetpredict.LOAD)

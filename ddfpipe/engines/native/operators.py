@@ -175,7 +175,7 @@ class Operators:
     def _groups(self, boxes: list[Facet]) -> list[list[int]]:
         """Facets that are gridded together: as many as the memory holds, and GROUP at most."""
         room, n = min(self.memory, GRID_BYTES) / self.threads, len(boxes)
-        sizes = [4 * self.data.n_bands * self._grid(box).size for box in boxes]
+        sizes = [4 * self._grid(box).size for box in boxes]
         most = max(1, min(GROUP, -(-n // self.threads)))
         groups, used = [], 0
         for index, size in enumerate(sizes):
@@ -190,18 +190,23 @@ class Operators:
         """(image (band, ny, nx), sum of w|K|² (band,)) of each facet."""
         loss = PSF_LOSS * LOSS if psf else LOSS
         first = self._grid(boxes[indices[0]], loss)
-        if 4 * self.data.n_bands * first.size > self.memory / self.threads:
+        if 4 * first.size > self.memory / self.threads:
             return [self._sampled(index, boxes[index], psf) for index in indices]
-        n_bands = self.data.n_bands
-        grids = [[self._grid(boxes[index], loss) for index in indices] for _ in range(n_bands)]
-        size = sum(grid.size for grid in grids[0])
-        buffers = [open_grids(group, workspace(f"grids {band}", (size,), np.float32))
-                   for band, group in enumerate(grids)]
-        norm = np.zeros((n_bands, len(indices)))
-        for i, part, band, chans in self._pieces():
+        found = [self._gridded_band(band, indices, boxes, psf, loss)
+                 for band in range(self.data.n_bands)]
+        return [(np.stack([images[k] for images, _ in found]),
+                 np.array([norm[k] for _, norm in found])) for k in range(len(indices))]
+
+    def _gridded_band(self, band: int, indices, boxes, psf: bool, loss: float) -> tuple:
+        """(images, (facet,) sums of w|K|²) of one sub-band."""
+        grids = [self._grid(boxes[index], loss) for index in indices]
+        buffer = workspace("grids", (sum(grid.size for grid in grids),), np.float32)
+        open_grids(grids, buffer)
+        norm = np.zeros(len(indices))
+        for i, part, chans in self._pieces(band):
             s, cache = self.data.sets[i], self.data.sets[i].cache
-            norm[band] += grid_chunk(
-                grids=grids[band], buffer=buffers[band], uvw=np.asarray(cache.uvw[part]),
+            norm += grid_chunk(
+                grids=grids, buffer=buffer, uvw=np.asarray(cache.uvw[part]),
                 vis=None if psf else self._residual[i][part][..., chans],
                 weight=s.weight[part][..., chans], freq=cache.freq[chans],
                 chan_width=float(cache.chan_width.mean()), interval=cache.interval,
@@ -209,17 +214,15 @@ class Operators:
                 dec=loss, smear=psf and self.decorrelation,
                 gains=[self.gains[i].stations(index, part, chans) for index in indices],
             )
-        return [
-            (np.stack([grids[band][k].image() for band in range(n_bands)]), norm[:, k])
-            for k in range(len(indices))
-        ]
+        return [grid.image() for grid in grids], norm
 
     def _sampled(self, index: int, box: Facet, psf: bool) -> tuple[np.ndarray, np.ndarray]:
         """As `_gridded`, of one facet whose grids the memory does not hold: ducc0 grids it."""
         facet, n_bands = self.facets.facets[index], self.data.n_bands
         buffers = [SampleBuffer(box, self.facets.cell, self.limit) for _ in range(n_bands)]
         norm = np.zeros(n_bands)
-        for i, part, band, chans in self._pieces():
+        every = ((band, *piece) for band in range(n_bands) for piece in self._pieces(band))
+        for band, i, part, chans in every:
             s = self.data.sets[i]
             weight = s.weight[part][..., chans]
             if psf and self.decorrelation:
@@ -236,13 +239,13 @@ class Operators:
                 buffers[band].add(samples.uvw, samples.vis, samples.weight)
         return np.stack([b.flush() for b in buffers]), norm
 
-    def _pieces(self):
-        """(measurement set, slice of time, band, channels of that band) of all the data."""
+    def _pieces(self, band: int):
+        """(measurement set, slice of time, channels) of all the data of a sub-band."""
         for i, s in enumerate(self.data.sets):
-            for part in s.chunks():
-                for band in np.unique(s.band):
-                    chans = np.flatnonzero(s.band == band)
-                    yield i, part, band, slice(chans[0], chans[-1] + 1)
+            chans = np.flatnonzero(s.band == band)
+            if chans.size:
+                for part in s.chunks():
+                    yield i, part, slice(chans[0], chans[-1] + 1)
 
     def _average(self, i, part, chans, facet, vis, weight):
         cache = self.data.sets[i].cache

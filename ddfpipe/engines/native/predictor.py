@@ -30,7 +30,7 @@ EPSILON = 1e-5
 USUAL_SLOTS = 60
 """Slots of a measurement set that are predicted at a time, about, where no grid is kept."""
 
-SMEARED, GROUPED, SPREAD = 0.35, 1.0, 4.0
+SMEARED, GROUPED, SPREAD = 0.4, 1.0, 6.0
 """CPU time in ns of a visibility: a component summed with its smearing, the beams of a group of
 components, the way from nodes to it."""
 
