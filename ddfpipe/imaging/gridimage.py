@@ -176,6 +176,11 @@ def image_to_grid(grid, image: np.ndarray, n_threads: int) -> None:
         _unfold(part, bool(k % 2), grid.row0, n, grid.plane(k))
 
 
+def transform_bytes(facet) -> int:
+    """Memory of the buffers of a facet's transforms, about."""
+    return 18 * facet.ny * facet.nx
+
+
 def _buffers(grid, columns: int) -> tuple[np.ndarray, ...]:
     """(plane, its transform along x, the columns of that which matter, z of `_depth`)."""
     n, f = grid.n_grid, grid.facet

@@ -32,8 +32,8 @@ samples that are left of a visibility."""
 DIRECT, FAINT, GROUPS, DEGRID, DEGRID_PLANE = 0.4 * NS, 0.25 * NS, 30 * NS, 8 * NS, 2.5 * NS
 """A visibility that is worked out: a component summed directly with its smearing, and without;
 beams of the components of a facet; degridding a facet, and each of its w planes."""
-SPREAD = 7 * NS
-"""Any visibility of a facet: found from nodes, seen through gains."""
+GAINS, SPREAD = 3 * NS, 7 * NS
+"""Any visibility of a facet seen through gains; the same and found from nodes."""
 LOAD = 7 * NS
 """A pixel and w plane of a facet on its way to the grid that is degridded."""
 DUCC, DUCC_PIXEL = 150 * NS, 110 * NS
@@ -61,9 +61,9 @@ RESIDENT_PSFS = 2
 """The same of its PSFs (facet, band, n, n)."""
 GRID_SHARE, GRID_BYTES = 0.3, 160e6
 """Part of the memory that open grids may take, and bytes that they usually take."""
-NODES_FROM, BLOCK, MOST = 100_000, 32, 0.6
-"""Visibilities of a chunk from which nodes are used, slots of a block of them, part of the samples
-from which on all are worked out."""
+NODES, BLOCK, MOST = 3e-3, 32, 0.6
+"""Seconds of looking for the nodes of a facet in a chunk, slots of a block of them, part of the
+samples from which on all are worked out."""
 PREDICT_BYTES, CHUNK_BYTES = 400e6, 256e6
 """Largest grid of a prediction; bytes of four correlations that are predicted at a time."""
 W_SHARE = 0.4
@@ -153,7 +153,7 @@ def pass_s(job: ImageJob, facets: Facets, world: World, psf: bool = False) -> fl
     every, used = visibilities(sets), used_visibilities(sets, job.vis)
     side, longer = (facets.psf_side,) * 2 if psf else (facets.side, facets.longer)
     planes, size = grid_shape(longer, cell, sets, job.vis, PATCHES if psf else IMAGING)
-    filled = size / (GRID_SHARE * world.memory / world.threads)
+    filled = size / (GRID_SHARE * world.memory)
     without = 0.0 if psf else beyond(filled)
     data = (1 - without) * (GRID * used + SKIP * (every - used)) \
         + without * (AVERAGE * every + SAMPLE * SAMPLES * used)
@@ -163,10 +163,9 @@ def pass_s(job: ImageJob, facets: Facets, world: World, psf: bool = False) -> fl
 def node_share(size: "SetSize", radius: float, slots: float = 60) -> float:
     """Part of the visibilities of a facet of that radius (rad) that are worked out where chunks
     have so many slots, as imaging/nodes.py finds it baseline by baseline."""
-    n_time, n_chan = min(slots, size.n_time), size.n_chan
-    if n_time * size.n_bl * n_chan < NODES_FROM:
+    n_chan, block = size.n_chan, min(BLOCK, slots, size.n_time)
+    if not size.visibilities:
         return 1.0
-    block = min(BLOCK, n_time)
     turns = math.pi * radius * size.lengths / SPEED_OF_LIGHT
     steps = (0.8 * (size.freqs.max() - size.freqs.min()),
              0.7 * EARTH_RATE * (block - 1) * size.interval * size.freqs.max())
@@ -185,9 +184,10 @@ def predict_s(sets: list["SetSize"], facets: Facets, cell: float, memory: float,
     kept for a whole measurement set.
     """
     inside = COMPONENTS * facets.area
-    every = visibilities(sets)
-    radius = 0.6 * facets.longer * cell
-    nodes = sum(s.visibilities * node_share(s, radius, slots or chunk_slots(s)) for s in sets)
+    radius, every = 0.6 * facets.longer * cell, visibilities(sets)
+    chunks = [math.ceil(s.n_time / max(1.0, slots or chunk_slots(s))) for s in sets]
+    nodes = sum(s.visibilities * node_share(s, radius, s.n_time / max(n, 1))
+                for s, n in zip(sets, chunks))
     # sources cluster: some facets hold few where the mean is above the limit, and the reverse
     crowded = inside / (inside + 2 * DIRECT_LIMIT)
     direct = (1 - crowded) * min(inside, DIRECT_LIMIT) + crowded * DIRECT_BRIGHT
@@ -196,13 +196,18 @@ def predict_s(sets: list["SetSize"], facets: Facets, cell: float, memory: float,
     if slots is None:
         times, room = len(sets), GRID_SHARE * memory
     else:
-        times, room = sum(math.ceil(s.n_time / max(1.0, slots)) for s in sets), PREDICT_BYTES
+        times, room = sum(chunks), PREDICT_BYTES
     without = beyond(size / room)
     pixel = (1 - without) * (BOX + LOAD * planes) + without * DUCC_PIXEL
     sample = (1 - without) * (DEGRID + DEGRID_PLANE * planes) + without * DUCC
-    faint = min(nodes * sample + times * facets.side**2 * pixel,
-                nodes * FAINT * max(inside - DIRECT_BRIGHT, 0.0))
-    return facets.count * (every * SPREAD + nodes * (DIRECT * direct + GROUPS) + crowded * faint)
+
+    def worked_out(amount: float) -> float:
+        faint = min(amount * sample + times * facets.side**2 * pixel,
+                    amount * FAINT * max(inside - DIRECT_BRIGHT, 0.0))
+        return amount * (DIRECT * direct + GROUPS) + crowded * faint
+
+    spread = every * SPREAD + sum(chunks) * NODES
+    return facets.count * min(worked_out(every) + every * GAINS, worked_out(nodes) + spread)
 
 
 def chunk_slots(size: "SetSize") -> float:
@@ -264,9 +269,9 @@ def image_memory(job: ImageJob, world: World, facets: Facets, psf_bytes: float) 
     """Peak memory of an image in bytes."""
     sets = world.of(job.vis.ms, job.vis.mhz)
     grid = grid_shape(facets.longer, job.cell_arcsec * ARCSEC, sets, job.vis)[1]
-    room = GRID_SHARE * world.memory / world.threads
-    open_grids = world.threads * min(max(grid, GRID_BYTES / world.threads), room)
-    open_grids += world.threads * TRANSFORM_BYTES * facets.largest**2
+    room, a_thread = GRID_SHARE * world.memory, grid + TRANSFORM_BYTES * facets.largest**2
+    threads = max(1, min(world.threads, int(room / a_thread)))
+    open_grids = min(threads * max(a_thread, GRID_BYTES / world.threads), room)
     planes = LARGE_PLANES if _on_disk(job) else RESIDENT_PLANES * job.n_bands
     arrays = planes * FLOAT * float(job.npix) ** 2
     return (BASE_MEMORY + arrays + RESIDENT_PSFS * psf_bytes + open_grids

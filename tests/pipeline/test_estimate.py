@@ -151,8 +151,8 @@ def test_limits_are_those_of_the_engine():
     assert imagecosts.IN_MEMORY == visibilities.IN_MEMORY
     assert imagecosts.PREDICT_BYTES == facetpredict.GRID_BYTES
     assert imagecosts.CHUNK_BYTES == visibilities.CHUNK_BYTES
-    assert (imagecosts.NODES_FROM, imagecosts.BLOCK, imagecosts.MOST) == \
-        (predictor.NODES_FROM, nodes.SLOTS, nodes.MOST)
+    assert (imagecosts.NODES, imagecosts.BLOCK, imagecosts.MOST) == \
+        (pytest.approx(NS * predictor.NODES), nodes.SLOTS, nodes.MOST)
     ours = (imagecosts.FAINT, imagecosts.DEGRID, imagecosts.DEGRID_PLANE, imagecosts.LOAD)
     theirs = (facetpredict.DIRECT, facetpredict.DEGRID, facetpredict.DEGRID_PLANE,
               facetpredict.LOAD)

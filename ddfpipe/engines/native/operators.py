@@ -15,6 +15,7 @@ from ...imaging.averaging import average_to_facet, plan_averaging
 from ...imaging.facetgrid import FacetGrid, open_grids
 from ...imaging.facetpass import grid_chunk
 from ...imaging.facets import Facet, FacetSet
+from ...imaging.gridimage import transform_bytes
 from ...imaging.gridding import samples_to_facet
 from ...imaging.psf import psf_samples
 from ...imaging.smearing import smearing_factor, uvw_rate
@@ -190,7 +191,7 @@ class Operators:
         """(image (band, ny, nx), sum of w|K|² (band,)) of each facet."""
         loss = PSF_LOSS * LOSS if psf else LOSS
         first = self._grid(boxes[indices[0]], loss)
-        if 4 * first.size > self.memory / self.threads:
+        if 4 * first.size > self.memory:
             return [self._sampled(index, boxes[index], psf) for index in indices]
         found = [self._gridded_band(band, indices, boxes, psf, loss)
                  for band in range(self.data.n_bands)]
@@ -295,8 +296,11 @@ class Operators:
     def _each(self, boxes: list[Facet], psf: bool, what: str):
         """Yield (index, what `_gridded` makes of it) of every facet, in order."""
         groups = self._groups(boxes)
+        largest = max(4 * self._grid(box).size + transform_bytes(box) for box in boxes)
         results = in_threads(
-            lambda group: self._gridded(group, boxes, psf), groups, threads=self.threads,
+            lambda group: self._gridded(group, boxes, psf), groups,
+            # fewer at a time where memory is short: a grid that is not open costs more than threads
+            threads=max(1, min(self.threads, int(self.memory / largest))),
             monitor=self.monitor, what=what,
         )
         for group, gridded in zip(groups, results):

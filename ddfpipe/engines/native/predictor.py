@@ -34,8 +34,8 @@ SMEARED, GROUPED, SPREAD = 0.4, 1.0, 6.0
 """CPU time in ns of a visibility: a component summed with its smearing, the beams of a group of
 components, the way from nodes to it."""
 
-NODES_FROM = 100_000
-"""Visibilities of a chunk from which on nodes are looked for."""
+NODES = 3e6
+"""CPU time in ns that it takes to look for the nodes of a chunk and to handle its classes."""
 
 
 @dataclass
@@ -117,8 +117,7 @@ class Predictor:
         if key not in self._shares:
             middle = max(0, (len(cache.time) - USUAL_SLOTS) // 2)
             chunk = _chunk(cache, slice(middle, middle + USUAL_SLOTS), np.zeros(cache.n_chan))
-            self._shares[key] = 1.0 if chunk.size < NODES_FROM \
-                else chunk.share(chunk.classes(*self.parts[index].extent))
+            self._shares[key] = chunk.share(self._classes(cache, index, chunk))
         return self._shares[key]
 
     def _sample_ns(self, cache, index: int) -> float:
@@ -133,12 +132,12 @@ class Predictor:
 
     def _classes(self, cache, index: int, chunk: Chunk) -> list[BaselineClass]:
         """Classes of baselines: all in one with all their samples, unless nodes are cheaper."""
-        every = [BaselineClass(np.arange(chunk.uv.size))]
-        if chunk.size < NODES_FROM:
+        every, cost = [BaselineClass(np.arange(chunk.uv.size))], self._sample_ns(cache, index)
+        if (cost - SPREAD) * chunk.size < NODES:
             return every
         classes = chunk.classes(*self.parts[index].extent)
-        saved = (1.0 - chunk.share(classes)) * self._sample_ns(cache, index)
-        return classes if saved > SPREAD else every
+        saved = (1.0 - chunk.share(classes)) * cost - SPREAD
+        return classes if saved * chunk.size > NODES else every
 
     def limits(self, cache) -> tuple[float, float]:
         """Reach (`facetpredict.reach`) of all visibilities of a measurement set."""

@@ -13,7 +13,7 @@ from ddfpipe.engines.native import facetmodel, predictor
 from ddfpipe.engines.native.facetmodel import split_model
 from ddfpipe.engines.native.predictor import Predictor
 from ddfpipe.engines.native.stationbeams import StationBeams
-from ddfpipe.imaging import facetpredict, nodes
+from ddfpipe.imaging import facetpredict
 from ddfpipe.imaging.facets import regular_facets
 from ddfpipe.imaging.gains import StationGains
 from ddfpipe.imaging.smearing import EARTH_RATE
@@ -94,7 +94,7 @@ def test_nodes_change_nothing(cache, monkeypatch, n, beam, loaded):
     few, classes = predicted(found, cache, loaded)
     share = predictor._chunk(cache, slice(1, N_TIME), BANDS).share(classes)
     assert share < 0.6 and len(classes) > 2
-    monkeypatch.setattr(predictor, "NODES_FROM", np.inf)
+    monkeypatch.setattr(predictor, "NODES", np.inf)
     found, _ = make(cache, n, beam)
     every, classes = predicted(found, cache, loaded)
     assert [c.time for c in classes] == [None]
@@ -111,4 +111,3 @@ def test_nodes_that_do_not_pay_are_not_used(cache, monkeypatch):
     index = found.occupied()[0]
     small = predictor._chunk(cache, slice(0, 2), BANDS)
     assert [c.time for c in found._classes(cache, index, small)] == [None]
-    assert nodes.FEW < predictor.NODES_FROM
