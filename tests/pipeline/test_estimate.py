@@ -94,9 +94,12 @@ def test_images_grow():
     assert cost(npix=4000).product_bytes == 4 * cost().product_bytes
     assert cost(n_time=120).scratch_bytes == 2 * cost().scratch_bytes
     assert cost(radius=60e3).cpu_s > cost().cpu_s  # w planes
-    # many threads leave less memory for each grid, which then takes longer
-    tight = imagecosts.image_cost(image(), world(threads=16, memory=1e9))
+    # a grid that the memory does not hold takes longer; threads share the memory
+    tight = imagecosts.image_cost(image(), world(memory=2e7))
     assert tight.cpu_s > cost().cpu_s
+    many = imagecosts.image_cost(image(), world(threads=16, memory=1e9))
+    assert many.cpu_s == pytest.approx(cost().cpu_s)
+    assert cost().memory_bytes < many.memory_bytes < cost().memory_bytes + 0.31e9
 
 
 def test_reused_psfs_and_shallow_cleans_are_cheaper():
