@@ -127,7 +127,8 @@ class Chunk:
     """A chunk of visibilities, and how far its baselines reach.
 
     uvw (time, bl, 3) m; freq (chan,) Hz; time (time,) s; times, chans: samples of each block;
-    uv, w: (bl,) m, largest; uv_rate, w_rate: (bl,) m/s, largest.
+    uv, w: (bl,) m, largest; uv_rate, w_rate: (bl,) m/s, largest.  known (bl,) bool: coordinates are
+    there at all times (zeros stand for unknown ones).
     """
 
     uvw: np.ndarray
@@ -139,6 +140,7 @@ class Chunk:
     w: np.ndarray
     uv_rate: np.ndarray
     w_rate: np.ndarray
+    known: np.ndarray
 
     @classmethod
     def of(cls, uvw, freq, time, interval: float, dec0: float, bands: np.ndarray) -> Chunk:
@@ -153,6 +155,7 @@ class Chunk:
             uvw, freq, time, times, np.split(np.arange(freq.size), edges),
             np.hypot(some[..., 0], some[..., 1]).max(axis=0), np.abs(some[..., 2]).max(axis=0),
             np.hypot(rate[..., 0], rate[..., 1]).max(axis=0), np.abs(rate[..., 2]).max(axis=0),
+            (uvw[..., 0] != 0).all(axis=0),
         )
 
     @property
@@ -170,9 +173,12 @@ class Chunk:
                           np.pi / SPEED_OF_LIGHT * width * (radius * self.uv + depth * self.w)])
         level = np.ceil(np.log2(np.maximum(kappa.max(axis=0), 0.25)))
         out, waiting = [], np.zeros(0, np.int64)
-        for k in np.unique(level):
-            waiting = np.append(waiting, np.flatnonzero(level == k))
-            if waiting.size * self.time.size * self.freq.size < FEW and k < level.max():
+        if not self.known.all():
+            out.append(BaselineClass(np.flatnonzero(~self.known)))
+        levels = np.unique(level[self.known])
+        for k in levels:
+            waiting = np.append(waiting, np.flatnonzero((level == k) & self.known))
+            if waiting.size * self.time.size * self.freq.size < FEW and k < levels[-1]:
                 continue
             out.append(self._class(np.sort(waiting), kappa, span, width))
             waiting = waiting[:0]

@@ -163,9 +163,10 @@ def pass_s(job: ImageJob, facets: Facets, world: World, psf: bool = False) -> fl
 def node_share(size: "SetSize", radius: float, slots: float = 60) -> float:
     """Part of the visibilities of a facet of that radius (rad) that are worked out where chunks
     have so many slots, as imaging/nodes.py finds it baseline by baseline."""
-    n_chan, block = size.n_chan, min(BLOCK, slots, size.n_time)
     if not size.visibilities:
         return 1.0
+    runs = 1 + np.count_nonzero(np.diff(size.times) > 1.5 * size.interval)
+    n_chan, block = size.n_chan, min(BLOCK, slots, size.n_time / runs)
     turns = math.pi * radius * size.lengths / SPEED_OF_LIGHT
     steps = (0.8 * (size.freqs.max() - size.freqs.min()),
              0.7 * EARTH_RATE * (block - 1) * size.interval * size.freqs.max())

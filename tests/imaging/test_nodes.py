@@ -118,3 +118,14 @@ def test_few_baselines_of_a_class_join_the_next(monkeypatch):
     joined = chunk.classes(RADIUS, 0.01)
     assert several > 1 == len(joined)
     assert joined[0].baselines.size == chunk.uv.size
+
+
+def test_baselines_without_coordinates_stand_alone():
+    """Zeros at one time must not reach the others: all samples of those baselines."""
+    ob, _ = field()
+    uvw = ob["uvw"].copy()
+    uvw[5, [3, 100]] = 0
+    chunk = Chunk.of(uvw, ob["freq"], ob["times"], 8.0, ob["dec"], np.zeros(20))
+    classes = chunk.classes(RADIUS, 0.01)
+    assert classes[0].baselines.tolist() == [3, 100] and classes[0].time is None
+    assert sum(c.baselines.size for c in classes) == ob["ant1"].size
