@@ -21,18 +21,19 @@ from ddfpipe.units import ARCSEC, DEGREE, EARTH_RATE, KM, SPEED_OF_LIGHT
 if TYPE_CHECKING:
     from ddfpipe.data.setsize import SetSize
 
-GRID, SKIP = 7.2 * NS, 0.5 * NS
-"""A visibility and facet in a pass to the image; the same where its weight is zero."""
+GRID, GRID_DEGREE, SKIP = 7 * NS, 14 * NS, 0.5 * NS
+"""A visibility and facet in a pass to the image; more for every degree that the facet is wider than
+half a degree, where less is averaged; the same where its weight is zero."""
 BOX, PLANE, PLANES = 8 * NS, 4.5 * NS, 0.06 * NS
 """A pixel of a facet's box between its grid of a band and the image: always, times the w planes
 (transforms), times their square (series that weigh each plane)."""
 AVERAGE, SAMPLE, SAMPLES = 10 * NS, 420 * NS, 0.3
 """Where grids exceed the memory: averaging a visibility of a facet, gridding an averaged sample,
 samples that are left of a visibility."""
-DIRECT, FAINT, GROUPS, DEGRID, DEGRID_PLANE = 0.4 * NS, 0.25 * NS, 30 * NS, 8 * NS, 2.5 * NS
+DIRECT, FAINT, GROUPS, DEGRID, DEGRID_PLANE = 0.5 * NS, 0.25 * NS, 40 * NS, 8 * NS, 2.5 * NS
 """A visibility that is worked out: a component summed directly with its smearing, and without;
 beams of the components of a facet; degridding a facet, and each of its w planes."""
-GAINS, SPREAD = 3 * NS, 7 * NS
+GAINS, SPREAD = 5 * NS, 8 * NS
 """Any visibility of a facet seen through gains; the same and found from nodes."""
 LOAD = 7 * NS
 """A pixel and w plane of a facet on its way to the grid that is degridded."""
@@ -61,9 +62,10 @@ RESIDENT_PSFS = 2
 """The same of its PSFs (facet, band, n, n)."""
 GRID_SHARE, GRID_BYTES = 0.3, 160e6
 """Part of the memory that open grids may take, and bytes that they usually take."""
-NODES, BLOCK, MOST = 3e-3, 32, 0.6
-"""Seconds of looking for the nodes of a facet in a chunk, slots of a block of them, part of the
-samples from which on all are worked out."""
+NODES, NODE_SUMS, BLOCK, MOST = 3e-3, 1.5, 32, 0.6
+"""Seconds of looking for the nodes of a facet in a chunk; how much more a component costs at a
+node, as few channels share a phase; slots of a block; part of the samples from which on all are
+worked out."""
 PREDICT_BYTES, CHUNK_BYTES = 400e6, 256e6
 """Largest grid of a prediction; bytes of four correlations that are predicted at a time."""
 W_SHARE = 0.4
@@ -155,7 +157,8 @@ def pass_s(job: ImageJob, facets: Facets, world: World, psf: bool = False) -> fl
     planes, size = grid_shape(longer, cell, sets, job.vis, PATCHES if psf else IMAGING)
     filled = size / (GRID_SHARE * world.memory)
     without = 0.0 if psf else beyond(filled)
-    data = (1 - without) * (GRID * used + SKIP * (every - used)) \
+    wider = 0.0 if psf else max(0.0, facets.side * cell / DEGREE - 0.5)
+    data = (1 - without) * ((GRID + GRID_DEGREE * wider) * used + SKIP * (every - used)) \
         + without * (AVERAGE * every + SAMPLE * SAMPLES * used)
     return facets.count * (data + side**2 * bands * transform_s(planes))
 
@@ -202,13 +205,14 @@ def predict_s(sets: list["SetSize"], facets: Facets, cell: float, memory: float,
     pixel = (1 - without) * (BOX + LOAD * planes) + without * DUCC_PIXEL
     sample = (1 - without) * (DEGRID + DEGRID_PLANE * planes) + without * DUCC
 
-    def worked_out(amount: float) -> float:
+    def worked_out(amount: float, sums: float = 1.0) -> float:
         faint = min(amount * sample + times * facets.side**2 * pixel,
-                    amount * FAINT * max(inside - DIRECT_BRIGHT, 0.0))
-        return amount * (DIRECT * direct + GROUPS) + crowded * faint
+                    amount * sums * FAINT * max(inside - DIRECT_BRIGHT, 0.0))
+        return amount * (sums * DIRECT * direct + GROUPS) + crowded * faint
 
     spread = every * SPREAD + sum(chunks) * NODES
-    return facets.count * min(worked_out(every) + every * GAINS, worked_out(nodes) + spread)
+    return facets.count * min(worked_out(every) + every * GAINS,
+                              worked_out(nodes, NODE_SUMS) + spread)
 
 
 def chunk_slots(size: "SetSize") -> float:
