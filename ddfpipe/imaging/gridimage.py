@@ -55,12 +55,12 @@ def _through(forward, z, image, series, odd, plane):
     """Fill plane (ny, n) from image (ny, nx) times a plane's Bessel function of z (forward), or
     add what the plane holds, times that function, to the image.
 
-    series: (terms,) float32 of the function, see `facetgrid._bessel`.  Columns of the plane begin
+    series: (terms,) of the function, see `facetgrid.FacetGrid.series`.  Columns of the plane begin
     with the facet's middle.
     """
     ny, nx = image.shape
     half, n = nx // 2, plane.shape[1]
-    square, value = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    square, value = np.empty(nx, series.dtype), np.empty(nx, series.dtype)
     for y in range(ny):
         for x in range(nx):
             square[x] = z[y, x] * z[y, x]

@@ -60,6 +60,23 @@ def test_predict_against_direct_sum(size):
     assert abs(grid.predict(WAVES) - truth).max() < 1e-4 * 3.5
 
 
+def test_deep_w():
+    """Phases of w of 10 rad and more, where series in single precision would fail."""
+    f, uvw = facet(600), OB["uvw"] * [1, 1, 6]
+    waves = (uvw[..., None, :] * OB["freq"][:, None] / oracle.C).reshape(-1, 3)
+    l, m = oracle.box_lm(f, CELL)
+    at = ([0, f.ny - 1, 17], [f.nx - 1, 0, 60])
+    vis = oracle.vis_of_points(uvw, OB["freq"], l[at], m[at], [1, 2, 0.5])
+    grid = FacetGrid(f, CELL, np.abs(waves[:, 2]).max())
+    assert grid.series(0).dtype == np.float64
+    assert FacetGrid(f, CELL, 100.0).series(0).dtype == np.float32
+    grid.add(waves, vis.ravel())
+    got = grid.image()
+    truth = oracle.dirty_at(uvw, OB["freq"], vis, np.ones(vis.shape), l[at], m[at])
+    assert abs(got[at] - truth).max() < 3e-5 * truth.max()
+    assert abs(got).max() < 1.01 * truth.max()
+
+
 def test_adjoint():
     f = facet(150)
     x = np.random.default_rng(1).normal(size=(f.ny, f.nx)).astype("f4")
