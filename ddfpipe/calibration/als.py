@@ -59,6 +59,21 @@ def outer_products(gains, h_re, h_im, q):
             k += 1
 
 
+@njit(cache=True, nogil=True)
+def begin_normal(gains):
+    """What `assemble` works on: outer products (n_ant, n_pair) of all stations' gains (n_ant,
+    n_dir), real and imaginary; room for N_p (n_pair,), likewise, and r_p (n_dir,)."""
+    n_ant, n_dir = gains.shape
+    n_pair = n_dir * (n_dir + 1) // 2
+    h_re = np.empty((n_ant, n_pair), np.float32)
+    h_im = np.empty((n_ant, n_pair), np.float32)
+    for q in range(n_ant):
+        outer_products(gains, h_re, h_im, q)
+    n_re = np.empty(n_pair, np.float32)
+    n_im = np.empty(n_pair, np.float32)
+    return h_re, h_im, n_re, n_im, np.empty(n_dir, np.complex128)
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def assemble(a_re, a_im, c, use, gains, h_re, h_im, lookup, p, n_re, n_im, rhs):
     """Normal equations of station p: packed N_p into n_re, n_im, r_p into rhs.
@@ -130,18 +145,11 @@ def _update(n_re, n_im, rhs, gains, p, full_re, full_im, x_re, x_im):
 def _sweep(a_re, a_im, c, use, gains, lookup, information):
     """One Gauss-Seidel sweep; the predicted decrease of χ².  information: diagonal of N_p."""
     n_ant, n_dir = gains.shape
-    n_pair = a_re.shape[1]
-    h_re = np.empty((n_ant, n_pair), np.float32)
-    h_im = np.empty((n_ant, n_pair), np.float32)
-    n_re = np.empty(n_pair, np.float32)
-    n_im = np.empty(n_pair, np.float32)
-    rhs = np.empty(n_dir, np.complex128)
+    h_re, h_im, n_re, n_im, rhs = begin_normal(gains)
     full_re = np.empty((n_dir, n_dir))
     full_im = np.empty((n_dir, n_dir))
     x_re = np.empty(n_dir)
     x_im = np.empty(n_dir)
-    for q in range(n_ant):
-        outer_products(gains, h_re, h_im, q)
     decrease = 0.0
     for p in range(n_ant):
         information[p] = 0.0
@@ -157,18 +165,11 @@ def _sweep(a_re, a_im, c, use, gains, lookup, information):
 @njit(cache=True, nogil=True)
 def _free_decrease(a_re, a_im, c, use, gains, lookup, stations, out):
     n_ant, n_dir = gains.shape
-    n_pair = a_re.shape[1]
-    h_re = np.empty((n_ant, n_pair), np.float32)
-    h_im = np.empty((n_ant, n_pair), np.float32)
-    n_re = np.empty(n_pair, np.float32)
-    n_im = np.empty(n_pair, np.float32)
-    rhs = np.empty(n_dir, np.complex128)
+    h_re, h_im, n_re, n_im, rhs = begin_normal(gains)
     full_re = np.empty((n_dir, n_dir))
     full_im = np.empty((n_dir, n_dir))
     x_re = np.empty(n_dir)
     x_im = np.empty(n_dir)
-    for q in range(n_ant):
-        outer_products(gains, h_re, h_im, q)
     for i in range(stations.size):
         p = stations[i]
         out[i] = 0.0
@@ -185,7 +186,7 @@ def free_decrease(stats: BlockStatistics, lookup: np.ndarray, gains: np.ndarray,
     gains: (n_ant, n_dir) complex, at which all other stations stay.  The fit of one station is
     linear: nothing traps it, so this bounds what a new start can find there.
     """
-    take = stats.count > 0 if use is None else use & (stats.count > 0)
+    take = stats.taking_part(use)
     out = np.empty(len(stations))
     _free_decrease(stats.a_re, stats.a_im, stats.c, take,
                    np.array(gains, np.complex128, order="C"), lookup,
@@ -199,7 +200,7 @@ def matched_scale(stats: BlockStatistics, use: np.ndarray | None = None) -> floa
     A start at the right scale matters: sweeps change one station at a time and are slow to move
     the scale of all.  Directions are taken to add up incoherently.
     """
-    take = stats.count > 0 if use is None else use & (stats.count > 0)
+    take = stats.taking_part(use)
     diagonal = np.cumsum(np.arange(1, stats.n_dir + 1)) - 1
     expected = float(stats.a_re[take][:, diagonal].sum(dtype=np.float64))
     power = float(stats.power[take].sum())
@@ -219,7 +220,7 @@ def solve_complex(stats: BlockStatistics, lookup: np.ndarray, start: np.ndarray,
     use: (n_bl,) bool, baselines that take part (None: those with samples).
     """
     gains = np.array(start, np.complex128, order="C")
-    take = stats.count > 0 if use is None else use & (stats.count > 0)
+    take = stats.taking_part(use)
     sweeps = _solve(stats.a_re, stats.a_im, stats.c, take, gains, lookup, max_sweeps,
                     tolerance * np.sqrt(4.0 * gains.size))
     return gains, sweeps

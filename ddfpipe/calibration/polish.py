@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit
 
 from ddfpipe.calibration.accelerate import MEMORY, mix, remember
-from ddfpipe.calibration.als import assemble, outer_products
+from ddfpipe.calibration.als import assemble, begin_normal, outer_products
 from ddfpipe.calibration.linalg import FAST, cholesky, cholesky_solve
 from ddfpipe.calibration.statistics import BlockStatistics
 
@@ -192,13 +192,8 @@ def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precisi
     changes little between sweeps while the gradient is always exact.  total: Σ_p Re T.
     """
     n_ant, n_dir = log_amp.shape
-    n_pair = a_re.shape[1]
     g = np.exp(log_amp) * (np.cos(phase) + 1j * np.sin(phase))
-    h_re = np.empty((n_ant, n_pair), np.float32)
-    h_im = np.empty((n_ant, n_pair), np.float32)
-    n_re = np.empty(n_pair, np.float32)
-    n_im = np.empty(n_pair, np.float32)
-    rhs = np.empty(n_dir, np.complex128)
+    h_re, h_im, n_re, n_im, rhs = begin_normal(g)
     vector = np.empty(2 * n_dir)
     force = np.empty(2 * n_dir)
     information = np.empty((n_dir, n_dir))
@@ -206,8 +201,6 @@ def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precisi
     longest = 0.0
     if refactor:
         total[:] = 0.0
-    for q in range(n_ant):
-        outer_products(g, h_re, h_im, q)
     for p in range(n_ant):
         used = assemble(a_re, a_im, c, use, g, h_re, h_im, lookup, p, n_re, n_im, rhs)
         seen[p] = used > 0
@@ -236,14 +229,7 @@ def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precisi
 def _posterior(a_re, a_im, c, use, lookup, temper, g, prior, precision):
     """precision (n_ant, n_dir, n_dir) = Re T + P⁻¹ at gains g (n_ant, n_dir)."""
     n_ant, n_dir = g.shape
-    n_pair = a_re.shape[1]
-    h_re = np.empty((n_ant, n_pair), np.float32)
-    h_im = np.empty((n_ant, n_pair), np.float32)
-    n_re = np.empty(n_pair, np.float32)
-    n_im = np.empty(n_pair, np.float32)
-    rhs = np.empty(n_dir, np.complex128)
-    for q in range(n_ant):
-        outer_products(g, h_re, h_im, q)
+    h_re, h_im, n_re, n_im, rhs = begin_normal(g)
     for p in range(n_ant):
         assemble(a_re, a_im, c, use, g, h_re, h_im, lookup, p, n_re, n_im, rhs)
         k = 0
@@ -322,7 +308,7 @@ def polish(stats: BlockStatistics, lookup: np.ndarray, start: LogGains, *,
         root of twice the number of parameters.
     Stations without data end at their prior mean and mean amplitude.
     """
-    take = stats.count > 0 if use is None else use & (stats.count > 0)
+    take = stats.taking_part(use)
     state, mean = np.array([start.log_amp, start.phase]), start.amp_mean.copy()
     prior, prior_mean = np.ascontiguousarray(prior), np.ascontiguousarray(prior_mean)
     variance = np.empty(state.shape[1:])

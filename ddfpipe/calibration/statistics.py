@@ -64,6 +64,10 @@ class BlockStatistics:
         """Number of directions."""
         return self.c.shape[1]
 
+    def taking_part(self, use: np.ndarray | None = None) -> np.ndarray:
+        """(n_bl,) bool: baselines with samples, of those that `use` names if given."""
+        return self.count > 0 if use is None else use & (self.count > 0)
+
 
 @njit(cache=True, nogil=True)
 def _weigh(data, weight, channels, first, lanes, t0, t1, c0, c1, root, power, count):

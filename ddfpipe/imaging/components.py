@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from ddfpipe.errors import ImagingError
-from ddfpipe.imaging.gains import GroupGains
+from ddfpipe.imaging.gains import GroupGains, times_conjugate
 from ddfpipe.imaging.phasor import FASTMATH, reduce_turns, sinc, sincos_turns
 from ddfpipe.imaging.sky import n_minus_one
 from ddfpipe.units import SPEED_OF_LIGHT
@@ -117,8 +117,7 @@ def _row_gains(gain, g, knot, share, block, ant1, ant2, r0, n, kr, ki):
         if x > 0:
             p = (1 - x) * p + x * gain[g, k + 1, block, ant1[b]]
             q = (1 - x) * q + x * gain[g, k + 1, block, ant2[b]]
-        kr[i] = p.real * q.real + p.imag * q.imag
-        ki[i] = p.imag * q.real - p.real * q.imag
+        kr[i], ki[i] = times_conjugate(p, q)
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")

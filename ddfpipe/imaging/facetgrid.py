@@ -47,7 +47,6 @@ _DEGREE = 11
 """Degree of the polynomials that stand for the kernel: good to 1e-6 of its peak."""
 
 
-
 @lru_cache(4)
 def tap_polynomials(sigma: float) -> np.ndarray:
     """(16 (degree + 1),) float32: a vector for each power, highest first; eight taps, twice.

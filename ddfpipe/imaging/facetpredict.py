@@ -82,14 +82,18 @@ def grid_pays(facet: Facet, cell: float, limits: tuple[float, float], components
               visibilities: int) -> bool:
     """Whether so many visibilities of the reach `limits` come cheaper from a facet's grid, which
     has to be loaded, than from the sum over so many components."""
-    planes = _empty_grid(facet, cell, *limits).n_planes
-    grid = visibilities * degrid_ns(facet, cell, limits) + LOAD * planes * facet.ny * facet.nx
+    empty = _empty_grid(facet, cell, *limits)
+    grid = visibilities * _degrid_ns(empty) + LOAD * empty.n_planes * facet.ny * facet.nx
     return components * visibilities * DIRECT > grid
 
 
 def degrid_ns(facet: Facet, cell: float, limits: tuple[float, float]) -> float:
     """CPU time in ns of a visibility that is taken from a loaded grid."""
-    return DEGRID + DEGRID_PLANE * _empty_grid(facet, cell, *limits).n_planes
+    return _degrid_ns(_empty_grid(facet, cell, *limits))
+
+
+def _degrid_ns(grid: FacetGrid) -> float:
+    return DEGRID + DEGRID_PLANE * grid.n_planes
 
 
 class LoadedFacet:

@@ -106,14 +106,17 @@ class GroupGains:
                 self.ant2)
 
 
+@njit(cache=True, nogil=True, fastmath=FASTMATH, inline="always")
+def times_conjugate(p, q):
+    """Real and imaginary part of g_p g_q*."""
+    return p.real * q.real + p.imag * q.imag, p.imag * q.real - p.real * q.imag
+
+
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def baseline_gain(gain, block, p, q, kr, ki):
     """Fill kr, ki (channel block,) with K = g_p g_q* of one baseline and time block."""
     for f in range(gain.shape[1]):
-        a = gain[block, f, p]
-        b = gain[block, f, q]
-        kr[f] = a.real * b.real + a.imag * b.imag
-        ki[f] = a.imag * b.real - a.real * b.imag
+        kr[f], ki[f] = times_conjugate(gain[block, f, p], gain[block, f, q])
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)

@@ -18,6 +18,10 @@ from ddfpipe.imaging.phasor import FASTMATH
 from ddfpipe.imaging.workspace import workspace
 
 
+TRANSFORM_BYTES = 18
+"""Bytes of a facet's pixel in the buffers of a thread's transforms, about."""
+
+
 def kernel(z: np.ndarray, taps: int, sigma: float) -> np.ndarray:
     """Exponential of semicircle at -1 <= z <= 1, zero beyond."""
     beta = np.pi * taps * (1.0 - 0.5 / sigma) * 0.98
@@ -177,8 +181,8 @@ def image_to_grid(grid, image: np.ndarray, n_threads: int) -> None:
 
 
 def transform_bytes(facet) -> int:
-    """Memory of the buffers of a facet's transforms, about."""
-    return 18 * facet.ny * facet.nx
+    """Memory of the buffers of a facet's transforms."""
+    return TRANSFORM_BYTES * facet.ny * facet.nx
 
 
 def _buffers(grid, columns: int) -> tuple[np.ndarray, ...]:

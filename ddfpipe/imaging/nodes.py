@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from ddfpipe.imaging.components import channel_runs
-from ddfpipe.imaging.gains import StationGains
+from ddfpipe.imaging.gains import StationGains, times_conjugate
 from ddfpipe.imaging.lanes import LANES, fma, fnma, load, mul, splat, spread, store
 from ddfpipe.imaging.phasor import BORROW, FASTMATH, reduce_turns, sincos_turns
 from ddfpipe.imaging.smearing import uvw_rate
@@ -253,9 +253,8 @@ def _phasors(n, tau, nu, first, phasor):
 def _gains(n, gain, t, f, ant1, ant2, scale, phasor):
     """Multiply the first phasors by scale g_p g_q*."""
     for i in range(n):
-        p, q = gain[t, f, ant1[i]], gain[t, f, ant2[i]]
-        kr = scale * (p.real * q.real + p.imag * q.imag)
-        ki = scale * (p.imag * q.real - p.real * q.imag)
+        kr, ki = times_conjugate(gain[t, f, ant1[i]], gain[t, f, ant2[i]])
+        kr, ki = scale * kr, scale * ki
         x, y = phasor[i], phasor[_ROWS + i]
         phasor[i], phasor[_ROWS + i] = x * kr - y * ki, x * ki + y * kr
 

@@ -144,13 +144,14 @@ def test_limits_are_those_of_the_engine():
     from ddfpipe.engines.native import (
         facetmodel, imager, modelsky, operators, predictor, solveintervals, visibilities,
     )
-    from ddfpipe.imaging import facetpredict, nodes
+    from ddfpipe.imaging import facetpredict, gridimage, nodes
 
     assert imagecosts.MAX_FACET == modelsky.MAX_FACET
     assert imagecosts.DIRECT_LIMIT == facetmodel.DIRECT_LIMIT
     assert imagecosts.DIRECT_BRIGHT == facetmodel.DIRECT_BRIGHT
     assert imagecosts.GRID_BYTES == operators.GRID_BYTES
     assert imagecosts.GRID_SHARE == imager.SAMPLE_SHARE
+    assert imagecosts.TRANSFORM_BYTES == gridimage.TRANSFORM_BYTES
     assert imagecosts.IN_MEMORY == visibilities.IN_MEMORY
     assert imagecosts.PREDICT_BYTES == facetpredict.GRID_BYTES
     assert imagecosts.CHUNK_BYTES == visibilities.CHUNK_BYTES

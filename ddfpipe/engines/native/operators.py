@@ -173,10 +173,10 @@ class Operators:
             self._reach = reach(self.data)
         return FacetGrid(box, self.facets.cell, *self._reach, accuracy=W_SHARE * loss)
 
-    def _groups(self, boxes: list[Facet]) -> list[list[int]]:
-        """Facets that are gridded together: as many as the memory holds, and GROUP at most."""
-        room, n = min(self.memory, GRID_BYTES) / self.threads, len(boxes)
-        sizes = [4 * self._grid(box).size for box in boxes]
+    def _groups(self, sizes: list[int]) -> list[list[int]]:
+        """Facets that are gridded together, by the bytes of their grids: as many as the memory
+        holds, and GROUP at most."""
+        room, n = min(self.memory, GRID_BYTES) / self.threads, len(sizes)
         most = max(1, min(GROUP, -(-n // self.threads)))
         groups, used = [], 0
         for index, size in enumerate(sizes):
@@ -295,8 +295,9 @@ class Operators:
 
     def _each(self, boxes: list[Facet], psf: bool, what: str):
         """Yield (index, what `_gridded` makes of it) of every facet, in order."""
-        groups = self._groups(boxes)
-        largest = max(4 * self._grid(box).size + transform_bytes(box) for box in boxes)
+        sizes = [4 * self._grid(box).size for box in boxes]
+        largest = max(size + transform_bytes(box) for size, box in zip(sizes, boxes))
+        groups = self._groups(sizes)
         results = in_threads(
             lambda group: self._gridded(group, boxes, psf), groups,
             # fewer at a time where memory is short: a grid that is not open costs more than threads

@@ -84,6 +84,7 @@ class Predictor:
         self._limits: dict[str, tuple[float, float]] = {}
         self._pays: dict[tuple[str, int, int], bool] = {}
         self._shares: dict[tuple[str, int], float] = {}
+        self._costs: dict[tuple[str, int], float] = {}
 
     def occupied(self) -> list[int]:
         """Facets that hold any component."""
@@ -122,7 +123,12 @@ class Predictor:
 
     def _sample_ns(self, cache, index: int) -> float:
         """CPU time of a visibility that is worked out."""
-        piece = self.parts[index]
+        key = cache.name, index
+        if key not in self._costs:
+            self._costs[key] = self._sample_cost(cache, self.parts[index])
+        return self._costs[key]
+
+    def _sample_cost(self, cache, piece: FacetModel) -> float:
         bright = int(piece.bright.sum())
         cost = bright * SMEARED + (GROUPED * len(piece.groups()) if piece.stations else 0.0)
         if bright == piece.size:
@@ -214,14 +220,14 @@ class _FacetSky:
         if self.faint is None:
             return
         self.flux, self.loaded = flux * response, loaded
-        if loaded is None and predictor._grid_pays(
-                cache, index, min(len(cache.time), USUAL_SLOTS)):
-            mean, _ = mean_spectrum(piece, self.flux)
+        own = loaded is None and predictor._grid_pays(
+            cache, index, min(len(cache.time), USUAL_SLOTS))
+        if own or loaded is not None:
+            mean, self.shares = mean_spectrum(piece, self.flux)
+        if own:
             self.loaded = load_facet(
                 faint_image(piece, mean), piece.facet, predictor.facets.cell,
                 reach(chunk.uvw, cache.freq), EPSILON)
-        if self.loaded is not None:
-            self.shares = mean_spectrum(piece, self.flux)[1]
 
     def _bright(self, flux, response) -> None:
         """Lay out what is summed directly, group by group: the beams are those of the middle of a

@@ -38,14 +38,23 @@ def beam_times(time: np.ndarray, interval: float) -> np.ndarray:
     return np.linspace(time[0], time[-1], n) if n > 1 else np.array([time.mean()])
 
 
+def between(grid: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) int64 knot of a grid (grid,) before each of the times (n,), and (n,) float32 share of
+    the next; outside the grid the nearest knot's value holds."""
+    if len(grid) == 1:
+        return np.zeros(len(time), np.int64), np.zeros(len(time), np.float32)
+    left = np.clip(np.searchsorted(grid, time), 1, len(grid) - 1) - 1
+    share = (time - grid[left]) / (grid[left + 1] - grid[left])
+    return left, np.clip(share, 0, 1).astype(np.float32)
+
+
 def interpolate_times(grid: np.ndarray, values: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Linear interpolation of `values` (grid, ...) to `time` (time,)."""
     if len(grid) == 1:
         return np.broadcast_to(values, (len(time),) + values.shape[1:])
-    right = np.clip(np.searchsorted(grid, time), 1, len(grid) - 1)
-    x = (time - grid[right - 1]) / (grid[right] - grid[right - 1])
-    x = np.clip(x, 0, 1).reshape((-1,) + (1,) * (values.ndim - 1)).astype(np.float32)
-    return (1 - x) * values[right - 1] + x * values[right]
+    left, share = between(grid, time)
+    x = share.reshape((-1,) + (1,) * (values.ndim - 1))
+    return (1 - x) * values[left] + x * values[left + 1]
 
 
 def frequency_blocks(freq: np.ndarray) -> np.ndarray:
@@ -144,12 +153,7 @@ class StationBeams:
 
     def knots(self, cache, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) int64 knot before each of the times (n,), and (n,) float32 share of the next."""
-        grid = self._of(cache).grid
-        if len(grid) == 1:
-            return np.zeros(len(time), np.int64), np.zeros(len(time), np.float32)
-        left = np.clip(np.searchsorted(grid, time), 1, len(grid) - 1) - 1
-        share = (time - grid[left]) / (grid[left + 1] - grid[left])
-        return left, np.clip(share, 0, 1).astype(np.float32)
+        return between(self._of(cache).grid, time)
 
     def blocks(self, cache) -> np.ndarray:
         """(chan,) block of every channel of a measurement set."""
