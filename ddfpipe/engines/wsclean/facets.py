@@ -23,6 +23,11 @@ from ..native.gainfield import LoadedGains, load_gains, nearest_direction
 REGION_HEADER = "# Region file format: DS9 version 4.1\nglobal color=green\nfk5\n"
 
 
+NUDGE = 0.05
+"""Pixels by which corners move.  WSClean rounds corners to pixels and ends at one outside of the
+image, as those may be that lie on its edge, half a pixel from the middle of the first."""
+
+
 @dataclass(frozen=True)
 class FacetGains:
     """Files of facets and gains. solutions: an h5parm a measurement set; tables: those to apply."""
@@ -42,7 +47,8 @@ def write_regions(path: Path, facets: FacetSet, phase_centre) -> Path:
     """The region file."""
     lines = []
     for _, corners in polygons(facets):
-        ra, dec = np.degrees(lm_to_radec(corners[:, 0], corners[:, 1], *phase_centre))
+        l, m = corners.T + np.array([[-1], [1]]) * (NUDGE * facets.cell)  # to higher pixels
+        ra, dec = np.degrees(lm_to_radec(l, m, *phase_centre))
         text = ",".join(f"{a % 360:.9f},{d:.9f}" for a, d in zip(ra, dec))
         lines.append(f"polygon({text})\n")
     atomic_write_text(path, REGION_HEADER + "".join(lines))
