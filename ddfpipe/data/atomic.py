@@ -36,8 +36,12 @@ def fsync(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Give a temporary name to write to; it becomes `path` when the block ends well.
+
+    durable: wait until it is on the disk.  Without that a kill leaves a whole file or none all the
+    same, but a power failure may leave an empty one: for what is soon written again, or easily made
+    again.
 
     When the block raises, the temporary file (or directory) is removed, `path` is as before, and
     the exception goes on.  Raises FileNotFoundError when the block wrote nothing.
@@ -48,14 +52,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         if not temporary.exists():
             raise FileNotFoundError(f"{path}: nothing was written to its temporary name")
-        fsync(temporary)
-        replace(temporary, path)
+        if durable:
+            fsync(temporary)
+        replace(temporary, path, durable)
     finally:
         remove(temporary)
 
 
-def replace(source: Path, target: Path) -> None:
-    """Rename `source` to `target`, in place of what is there, and make the rename durable.
+def replace(source: Path, target: Path, durable: bool = True) -> None:
+    """Rename `source` to `target`, in place of what is there, and wait until the disk knows.
 
     A directory cannot be replaced in one step: the old one is renamed first, so that for an
     instant there is none, but never a mixture.
@@ -69,7 +74,8 @@ def replace(source: Path, target: Path) -> None:
             remove(old)
     else:
         os.replace(source, target)
-    fsync(target.parent)
+    if durable:
+        fsync(target.parent)
 
 
 def remove(path: Path) -> None:
@@ -80,15 +86,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def atomic_write_text(path: str | Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path`, whole or not at all."""
-    with atomic_path(path) as temporary:
+def atomic_write_text(path: str | Path, text: str, durable: bool = True) -> None:
+    """Write `text` (UTF-8) to `path`, whole or not at all; see `atomic_path`."""
+    with atomic_path(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def atomic_write_json(path: str | Path, value: Any) -> None:
+def atomic_write_json(path: str | Path, value: Any, durable: bool = True) -> None:
     """Write `value` as indented JSON.  Raises TypeError, `path` untouched, if it is not JSON."""
-    atomic_write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    atomic_write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n", durable)
 
 
 def atomic_write_npz(path: str | Path, **arrays: Any) -> None:

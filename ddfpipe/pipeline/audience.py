@@ -116,7 +116,9 @@ class Narrator:
         for draw, source, facets in wanted:
             target = self.workdir / picture_of(source)
             gone = not (self.workdir / source).exists()  # a compressed copy took its place
-            if not again and (gone or target.exists()):
+            # an empty one is what a power failure may leave
+            there = target.exists() and target.stat().st_size > 0
+            if not again and (gone or there):
                 continue
             from ddfpipe.report import cubes, pictures
 

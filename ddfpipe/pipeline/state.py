@@ -158,7 +158,7 @@ class RunState:
         """Tell `status` what is being done."""
         from ddfpipe.data.atomic import atomic_write_json
 
-        atomic_write_json(self.folder / "_current.json", asdict(current))
+        atomic_write_json(self.folder / "_current.json", asdict(current), durable=False)
 
     def current(self) -> Current | None:
         """What is being done, or what the last run ended in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import time
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -64,13 +65,18 @@ def _peak_since_reset() -> int | None:
     return None
 
 
+@cache
+def _installed(package: str) -> str:
+    """Looked up once: every look-up reads the folders of installed packages."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def versions(engine: object = None) -> dict[str, str]:
     """Versions of ddfpipe, Python, the packages that compute and the programs of an engine."""
     found = {"ddfpipe": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
+    found |= {name: _installed(name) for name in PACKAGES}
     tools = getattr(engine, "tools", {})
     return found | {name: tool.text() for name, tool in tools.items()}

@@ -60,7 +60,7 @@ def write_page(path: Path, title: str, rows: Sequence[PageRow]) -> None:
         parts.append(_table_row(row))
     parts.append("</table>")
     parts += [_pictures(row) for row in reversed(rows) if row.pictures]
-    atomic_write_text(path, "\n".join(parts) + "</body></html>\n")
+    atomic_write_text(path, "\n".join(parts) + "</body></html>\n", durable=False)
 
 
 def _table_row(row: PageRow) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from ddfpipe.report.figures import flux
+from ddfpipe.report.sheet import CYAN, Panel, Sheet, ticks
 from ddfpipe.units import ARCSEC, DEGREE
 
 MAX_PIXELS = 1200
@@ -21,10 +23,12 @@ DPI = 110
 LEVEL_PIXELS = 200_000
 """Pixels that tell the median and scatter of an image."""
 IMAGE_COLOURS, PHASE_COLOURS, AMPLITUDE_COLOURS = "inferno", "twilight", "viridis"
-GREYS = 30
-"""Colours of text and lines, where a picture has no more than 256."""
-CYAN = (0, 255, 255)
-NO_GAIN = "0.725"
+NO_GAIN = 0.725
+"""Grey of what is flagged."""
+LONGEST, SHORTEST = 592, 120
+"""px: longer side of an image on its picture, and the least that the other one gets."""
+TITLE, LABEL, SMALL_LABEL, SMALL_TICK = 13.5, 15.0, 12.0, 10.5
+"""Sizes of letters, px."""
 
 
 def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
@@ -40,57 +44,58 @@ def draw_image(image: Path, png: Path, facets: Path | None = None) -> None:
     source = read_image(image)
     plane, step = block_mean(source.data[0, -1], MAX_PIXELS)
     middle, sigma = robust_level(plane)
-    frame = _image_frame()
     half = [step * n * source.grid.cell / DEGREE / 2 for n in plane.shape[::-1]]
-    frame.show(plane, half, (middle - LOW_SIGMA * sigma, middle + HIGH_SIGMA * sigma))
-    frame.bar.set_label(source.unit)
+    sheet, panel = _image_sheet(plane, half, source.unit,
+                                (middle - LOW_SIGMA * sigma, middle + HIGH_SIGMA * sigma))
     if source.beam is not None:
-        frame.marks += _draw_beam(frame.axes, source.beam, half)
+        _draw_beam(panel, source.beam, half)
     if facets is not None and facets.exists():
-        frame.marks += _draw_facets(frame.axes, facets, source.grid)
-    frame.axes.set_title(_title(image.name, source.beam, sigma, source.unit), fontsize=9)
-    _save(frame.figure, png, (IMAGE_COLOURS,))
+        _draw_facets(panel, facets, source.grid)
+    title = _title(image.name, source.beam, sigma, source.unit)
+    sheet.text(panel.left + panel.width / 2, 32, title, TITLE)
+    sheet.save(png)
 
 
-class _ImageFrame:
-    """A figure for one image after another: to make one takes twice as long as to draw it again.
+def _image_sheet(plane: np.ndarray, half: list[float], unit: str,
+                 limits: tuple[float, float]) -> tuple[Sheet, Panel]:
+    """A sheet with an image, its scales and colour bar.
 
-    marks: what is drawn on the image that is shown, taken away before the next.
+    plane: (y, x); half: half its width and height in degrees; limits of the colours.
     """
-
-    def __init__(self) -> None:
-        self.figure, self.axes = _figure(7.6, 6.4)
-        self.shown = self.axes.imshow(np.zeros((2, 2)), origin="lower", cmap=IMAGE_COLOURS,
-                                      interpolation="nearest")
-        self.bar = self.figure.colorbar(self.shown, ax=self.axes, fraction=0.046, pad=0.02)
-        self.axes.set_xlabel("offset to the east (deg)")
-        self.axes.set_ylabel("offset to the north (deg)")
-        self.figure.subplots_adjust(left=0.1, right=0.87, bottom=0.08, top=0.92)
-        self.marks: list = []
-
-    def show(self, plane: np.ndarray, half: list[float], limits: tuple[float, float]) -> None:
-        """plane: (y, x); half: half its width and height in degrees; limits of the colours."""
-        _clear(self.marks)
-        self.shown.set_data(plane)
-        self.shown.set_extent((half[0], -half[0], -half[1], half[1]))
-        self.shown.set_clim(*limits)
-        self.axes.set_xlim(half[0], -half[0])
-        self.axes.set_ylim(-half[1], half[1])
+    longest = max(plane.shape)
+    height, width = (max(SHORTEST, round(LONGEST * n / longest)) for n in plane.shape)
+    sheet = Sheet(width + 234, height + 113, (IMAGE_COLOURS,))
+    panel = sheet.panel(93, 57, (height, width), plane[::-1], IMAGE_COLOURS, limits,
+                        x=(half[0], -half[0]), y=(half[1], -half[1]))
+    sheet.scale_beside(panel, ticks(-half[1], half[1], _most_ticks(height)), LABEL)
+    sheet.scale_below(panel, ticks(-half[0], half[0], _most_ticks(width)), LABEL)
+    middle = panel.left + width / 2, panel.top + height // 2
+    sheet.text(middle[0], panel.top + height + 39, "offset to the east (deg)", LABEL)
+    sheet.upright(29, middle[1], "offset to the north (deg)", LABEL)
+    scale, name = _readable(max(map(abs, limits)), unit)
+    bar = sheet.bar(panel, IMAGE_COLOURS, tuple(v / scale for v in limits), 29, 13, LABEL)
+    sheet.upright(bar.left + bar.width + 52, middle[1], name, LABEL)
+    return sheet, panel
 
 
-@lru_cache(maxsize=1)
-def _image_frame() -> _ImageFrame:
-    return _ImageFrame()
+def _most_ticks(length: int) -> int:
+    """Ticks for which a side of so many px has room."""
+    return max(2, round(9 * length / LONGEST))
 
 
-def _clear(marks: list) -> None:
-    for mark in marks:
-        mark.remove()
-    marks.clear()
+def _readable(top: float, unit: str) -> tuple[float, str]:
+    """(what to divide values up to `top` by, name of their unit then): few digits to read."""
+    if unit.startswith("Jy"):
+        scale, prefix = next(((s, p) for s, p in ((1.0, ""), (1e-3, "m"))
+                              if top >= 0.3 * s), (1e-6, "u"))
+        return scale, prefix + unit
+    power = math.floor(math.log10(top))
+    return (1.0, unit) if -2 < power < 4 else (10.0**power, f"1e{power} {unit}")
 
 
 def _title(name: str, beam: tuple[float, float, float] | None, sigma: float, unit: str) -> str:
-    text = f"{name}\nrobust sigma {sigma:.3g} {unit}"
+    level = flux(sigma, unit[2:]) if unit.startswith("Jy") else f"{sigma:.3g} {unit}"
+    text = f"{name}\nrobust sigma {level}"
     if beam is not None:
         text += f", beam {beam[0] / ARCSEC:.1f} x {beam[1] / ARCSEC:.1f} arcsec"
     return text
@@ -133,26 +138,28 @@ def robust_level(plane: np.ndarray) -> tuple[float, float]:
     return middle, sigma
 
 
-def _draw_beam(axes, beam: tuple[float, float, float], half: list[float]) -> list:
-    from matplotlib.patches import Ellipse
+def _draw_beam(panel: Panel, beam: tuple[float, float, float], half: list[float]) -> None:
+    """An ellipse of the full widths at half maximum in the lower left corner."""
+    major, minor, angle = beam[0] / DEGREE, beam[1] / DEGREE, beam[2]
+    east, north = half[0] * 0.9, -half[1] * 0.9
+    turn = np.linspace(0, 2 * np.pi, 65)
+    along, across = major / 2 * np.cos(turn), minor / 2 * np.sin(turn)
+    # from north through east
+    panel.line(east + along * np.sin(angle) + across * np.cos(angle),
+               north + along * np.cos(angle) - across * np.sin(angle), CYAN)
+    # the two arms of a cross, in degrees
+    reach = np.array([-3, 3]) * 2 * half[0] / panel.width
+    panel.line(east + reach, [north, north], CYAN)
+    panel.line([east, east], north + reach, CYAN)
 
-    major, minor, angle = (value / DEGREE for value in beam)
-    place = (half[0] * 0.9, -half[1] * 0.9)
-    # East is left, so an angle from north through east is counter-clockwise on the picture;
-    # the axis of x runs backwards, which turns the sense of the patch's angle.
-    patch = Ellipse(place, minor, major, angle=-angle, fill=False, edgecolor="cyan")
-    return [axes.add_patch(patch), *axes.plot(*place, marker="+", color="cyan", markersize=4)]
 
-
-def _draw_facets(axes, facets: Path, grid) -> list:
+def _draw_facets(panel: Panel, facets: Path, grid) -> None:
     from ddfpipe.data.regions import read_tessel
 
-    lines = []
     for outline in read_tessel(facets):
         polygon = np.vstack([outline.polygon, outline.polygon[:1]])
         east, north = grid.lm_of(polygon[:, 0], polygon[:, 1])
-        lines += axes.plot(east / DEGREE, north / DEGREE, color="white", linewidth=0.5, alpha=0.6)
-    return lines
+        panel.line(east / DEGREE, north / DEGREE, alpha=0.6)
 
 
 def draw_solutions(path: Path, png: Path) -> None:
@@ -173,72 +180,47 @@ def draw_solutions(path: Path, png: Path) -> None:
     take = np.ix_(chosen[0], [shape[1] // 2], chosen[1], chosen[2], [0])
     plane = np.where(table.flag[take], np.nan, table.gains[take])[:, 0, :, :, 0]
     reference = int(np.isfinite(plane).sum(axis=(0, 2)).argmax())
-    frame = _gain_frame(len(chosen[2]))
     turned = np.angle(plane * np.conj(plane[:, reference, None]))
-    frame.show((turned, np.abs(plane)), ((-np.pi, np.pi), (0.0, _top(np.abs(plane)))),
-               table.time_edges[chosen[0]], chosen[2])
-    left, right = frame.panels
-    left.set_title(f"{path.parent.name}\nphase (rad) relative to "
-                   f"{table.ant_names[chosen[1][reference]]}", fontsize=9)
-    right.set_title(f"{path.name}, {shape[2]} stations\namplitude", fontsize=9)
-    _save(frame.figure, png, (PHASE_COLOURS, AMPLITUDE_COLOURS))
+    sheet = Sheet(1100, 154 + 99 * len(chosen[2]), (PHASE_COLOURS, AMPLITUDE_COLOURS))
+    titles = (f"{path.parent.name}\nphase (rad) relative to "
+              f"{table.ant_names[chosen[1][reference]]}",
+              f"{path.name}, {shape[2]} stations\namplitude")
+    panels = [_gain_panel(sheet, *each) for each in zip(
+        (88, 586), (turned, np.abs(plane)), (PHASE_COLOURS, AMPLITUDE_COLOURS),
+        ((-np.pi, np.pi), (0.0, _top(np.abs(plane)))), titles)]
+    for panel in panels:
+        _mark_gains(sheet, panel, table.time_edges[chosen[0]], len(chosen[1]), len(chosen[2]))
+    rows = len(chosen[1]) * (np.arange(len(chosen[2])) + 0.5)
+    sheet.scale_beside(panels[0], [(row, f"direction {d}") for row, d in zip(rows, chosen[2])],
+                       SMALL_TICK)
+    sheet.save(png)
 
 
-class _GainFrame:
-    """A figure for one gain table after another, of so many directions."""
-
-    def __init__(self, directions: int) -> None:
-        from matplotlib import colormaps
-
-        height = 1.4 + 0.9 * directions
-        self.figure, ((*self.panels,),) = _figure(10, height, columns=2)
-        self.shown = [
-            panel.imshow(np.zeros((2, 2)), aspect="auto", interpolation="nearest",
-                         cmap=colormaps[colours].with_extremes(bad=NO_GAIN))
-            for panel, colours in zip(self.panels, (PHASE_COLOURS, AMPLITUDE_COLOURS))]
-        for panel, shown in zip(self.panels, self.shown):
-            bar = self.figure.colorbar(shown, ax=panel, fraction=0.046, pad=0.02)
-            bar.ax.tick_params(labelsize=7)
-            panel.set_xlabel("hours from the start", fontsize=8)
-        self.figure.subplots_adjust(left=0.08, right=0.95, wspace=0.05, top=1 - 0.5 / height,
-                                    bottom=0.5 / height)
-        self.marks: list = []
-
-    def show(self, values, limits, time_edges: np.ndarray, directions: list[int]) -> None:
-        """values: two arrays (interval, station, direction); limits of their colours.
-
-        time_edges: (interval, 2) s; directions: their numbers.
-        """
-        _clear(self.marks)
-        for panel, shown, found, ends in zip(self.panels, self.shown, values, limits):
-            rows = found.transpose(2, 1, 0).reshape(-1, len(found))
-            shown.set_data(rows)
-            shown.set_extent((-0.5, rows.shape[1] - 0.5, rows.shape[0] - 0.5, -0.5))
-            shown.set_clim(*ends)
-            self.marks += _mark_gains(panel, time_edges, found.shape[1], directions)
-        self.panels[1].tick_params(left=False, labelleft=False)
+def _gain_panel(sheet: Sheet, left: int, values: np.ndarray, colours: str,
+                limits: tuple[float, float], title: str) -> Panel:
+    """values: (interval, station, direction); limits of their colours."""
+    rows = values.transpose(2, 1, 0).reshape(-1, len(values))
+    height = 44 + 99 * values.shape[2]
+    panel = sheet.panel(left, 55, (height, 429), rows, colours, limits, NO_GAIN,
+                        x=(0, rows.shape[1]), y=(0, rows.shape[0]))
+    sheet.bar(panel, colours, limits, 17, 9, SMALL_TICK)
+    sheet.text(left + 214, 32, title, TITLE)
+    sheet.text(left + 214, panel.top + height + 33, "hours from the start", SMALL_LABEL)
+    return panel
 
 
-@lru_cache(maxsize=2)
-def _gain_frame(directions: int) -> _GainFrame:
-    return _GainFrame(directions)
-
-
-def _mark_gains(panel, time_edges: np.ndarray, stations: int, directions: list[int]) -> list:
-    """Directions beside the rows, hours from the start below the columns, lines between both."""
+def _mark_gains(sheet: Sheet, panel: Panel, time_edges: np.ndarray, stations: int,
+                directions: int) -> None:
+    """Hours from the start below the columns, lines between directions and where times jump."""
     middle = time_edges.mean(axis=1)
-    steps = np.diff(middle)
-    gaps = np.flatnonzero(steps > 1.5 * np.median(steps)) if len(steps) else steps
-    panel.set_yticks(stations * (np.arange(len(directions)) + 0.5) - 0.5,
-                     [f"direction {d}" for d in directions], fontsize=7)
     at = list(_spread(len(middle), MAX_TICKS))
-    panel.set_xticks(at, [f"{(middle[i] - time_edges[0, 0]) / 3600:.2f}" for i in at], fontsize=7)
-    return [
-        panel.vlines(gaps + 0.5, -0.5, stations * len(directions) - 0.5, color="white",
-                     linewidth=0.4),
-        panel.hlines(stations * np.arange(1, len(directions)) - 0.5, -0.5, len(middle) - 0.5,
-                     color="white", linewidth=1.0),
-    ]
+    sheet.scale_below(panel, [
+        (i + 0.5, f"{(middle[i] - time_edges[0, 0]) / 3600:.2f}") for i in at], SMALL_TICK)
+    steps = np.diff(middle)
+    for gap in np.flatnonzero(steps > 1.5 * np.median(steps)) if len(steps) else ():
+        panel.fill((gap + 1, gap + 1), panel.y)
+    for row in stations * np.arange(1, directions):
+        panel.fill(panel.x, (row, row), thick=2)
 
 
 def _top(amplitude: np.ndarray) -> float:
@@ -250,18 +232,6 @@ def _top(amplitude: np.ndarray) -> float:
 def _spread(count: int, most: int) -> Iterator[int]:
     """At most `most` of `count` numbers, evenly spread."""
     return iter(sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))}))
-
-
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
-    # The object interface needs no display and leaves the user's matplotlib alone.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    if rows * columns == 1:
-        return figure, figure.add_subplot()
-    return figure, figure.subplots(rows, columns, squeeze=False, sharex=True)
 
 
 def new_figure(width: float, height: float, columns: int = 1):
@@ -276,36 +246,8 @@ def new_figure(width: float, height: float, columns: int = 1):
 
 def save_figure(figure, png: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    _save(figure, png)
-
-
-def _save(figure, png: Path, colours: tuple[str, ...] = ()) -> None:
-    """colours: maps of a picture that has no others, which makes it small and quick to write."""
     from ddfpipe.data.atomic import atomic_path
 
     png.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(png) as temporary:
-        if not colours:
-            figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
-            return
-        from PIL import Image
-
-        figure.set_dpi(DPI)
-        figure.canvas.draw()
-        drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
-        few = drawn.quantize(palette=_palette(colours), dither=Image.Dither.NONE)
-        few.save(temporary, format="png", compress_level=3, dpi=(DPI, DPI))
-
-
-def _palette(colours: tuple[str, ...]):
-    """Image whose palette are colour maps in even parts, greys and the cyan of beams."""
-    from matplotlib import colormaps
-    from PIL import Image
-
-    each = (256 - GREYS - 1) // len(colours)
-    maps = [colormaps[name](np.linspace(0, 1, each), bytes=True)[:, :3] for name in colours]
-    greys = np.repeat(np.linspace(0, 255, GREYS).round()[:, None], 3, axis=1)
-    entries = np.concatenate([*maps, greys, [CYAN]]).astype(np.uint8)
-    image = Image.new("P", (1, 1))
-    image.putpalette(entries.ravel().tolist())
-    return image
+    with atomic_path(png, durable=False) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})

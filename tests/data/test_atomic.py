@@ -51,6 +51,15 @@ def test_directory_replaces_directory(tmp_path):
     assert names(tmp_path) == ["set"]
 
 
+def test_only_what_is_to_last_waits_for_the_disk(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(atomic, "fsync", lambda path: waited.append(path.name))
+    atomic.atomic_write_json(tmp_path / "now.json", [1], durable=False)
+    assert waited == [] and names(tmp_path) == ["now.json"]
+    atomic.atomic_write_json(tmp_path / "record.json", [2])
+    assert waited[0].endswith(".tmp.json") and waited[1] == tmp_path.name
+
+
 def test_json_npz_text(tmp_path):
     atomic.atomic_write_text(tmp_path / "t", "Grüße\n")
     atomic.atomic_write_json(tmp_path / "j.json", {"b": [1, 2.5], "a": None})

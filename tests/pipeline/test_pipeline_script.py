@@ -85,6 +85,19 @@ def test_pictures_page_and_logs_of_a_run(place):
     assert any("peak_factor = 0.01" in line for line in log)
 
 
+def test_an_empty_picture_is_drawn_again(place):
+    """Pictures do not wait for the disk: a power failure may leave one without contents."""
+    with pytest.raises(StopRequested):
+        place.run(pictures=True, control__exitafter="image_dirin_SSD")
+    pictures = sorted((place.folder / "previews").iterdir())
+    whole = pictures[0].read_bytes()
+    pictures[0].write_bytes(b"")
+    pictures[1].write_bytes(b"mine")
+    with pytest.raises(StopRequested):
+        place.run(pictures=True, control__exitafter="image_dirin_SSD_mask")
+    assert pictures[0].read_bytes() == whole and pictures[1].read_bytes() == b"mine"
+
+
 def test_no_logs_if_not_wanted(place):
     with pytest.raises(StopRequested):
         place.run(control__logging=None, control__exitafter="external_mask")

@@ -78,7 +78,7 @@ def test_gains_of_every_direction_station_and_interval_are_drawn(tmp_path):
     save_table(table, tmp_path / "killMS.DDS0.sols.npz")
     draw_solutions(tmp_path / "killMS.DDS0.sols.npz", tmp_path / "out.png")
     picture = imread(tmp_path / "out.png")[..., :3]
-    colours = colormaps["twilight"].with_extremes(bad=NO_GAIN)
+    colours = colormaps["twilight"].with_extremes(bad=str(NO_GAIN))
     panel = picture[:, : int(0.46 * picture.shape[1])]  # phases, without their colour bar
 
     def places(colour) -> np.ndarray:
