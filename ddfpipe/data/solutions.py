@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +23,9 @@ from ddfpipe.calibration.gains import GainTable
 from ddfpipe.data.atomic import replace, temporary_name
 from ddfpipe.data.killms import read_killms, write_killms
 from ddfpipe.errors import SolveError
+
+SMALL_BYTES = 4 << 20
+"""Tables of files up to this size are kept in memory, a few at a time."""
 
 
 def _h5parm() -> ModuleType:
@@ -41,13 +46,25 @@ def save_table(table: GainTable, path: str | Path) -> None:
         raise SolveError(f"{path}: solutions are written as .h5 or .npz")
 
 
+@lru_cache(maxsize=8)
+def _small_table(path: Path, inode: int, mtime_ns: int) -> GainTable:
+    """A table as it was at a time: sets of an observation have links to one file of solutions.
+
+    h5py takes 7 ms for the smallest file, and stages read one again and again.
+    """
+    return _h5parm().read_h5parm(path)
+
+
 def load_table(path: str | Path) -> GainTable:
     """Read a table; the format follows from the suffix.  Raises SolveError."""
     path = Path(path)
     if not path.exists():
         raise SolveError(f"{path}: no such solution file; run the solve that makes it")
     if path.suffix in (".h5", ".h5parm"):
-        return _h5parm().read_h5parm(path)
+        state = path.stat()
+        if state.st_size > SMALL_BYTES:
+            return _h5parm().read_h5parm(path)
+        return deepcopy(_small_table(path.resolve(), state.st_ino, state.st_mtime_ns))
     if path.suffix == ".npz":
         return read_killms(path)
     raise SolveError(f"{path}: solutions are read from .h5 or .npz")

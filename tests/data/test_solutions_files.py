@@ -85,3 +85,27 @@ def test_errors_name_the_file(tmp_path):
         load_table(tmp_path / "other.npz")
     with pytest.raises(SolveError, match=".txt"):
         save_table(table(), tmp_path / "t.txt")
+
+
+def test_a_small_table_is_read_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
+    from ddfpipe.data import h5parm, solutions
+
+    read = []
+    original = h5parm.read_h5parm
+    monkeypatch.setattr(h5parm, "read_h5parm", lambda path: read.append(path) or original(path))
+    merged = tmp_path / "DDS0_1.00_merged.npz"
+    for target in (merged.with_suffix(".h5"), merged):
+        save_table(table(), target)
+    for ms in ("a.ms", "b.ms"):
+        link_solution(merged, tmp_path / "SOLSDIR", ms, "DDS0_merged")
+    first = load_solution(tmp_path / "SOLSDIR", "a.ms", "DDS0_merged")
+    first.gains[:] = 0
+    second = load_solution(tmp_path / "SOLSDIR", "b.ms", "DDS0_merged")
+    assert len(read) == 1 and np.abs(second.gains).min() > 0.5
+    save_table(table(seed=1), merged.with_suffix(".h5"))
+    third = load_solution(tmp_path / "SOLSDIR", "a.ms", "DDS0_merged")
+    assert len(read) == 2 and not np.allclose(third.gains, second.gains)
+    monkeypatch.setattr(solutions, "SMALL_BYTES", 0)
+    load_solution(tmp_path / "SOLSDIR", "a.ms", "DDS0_merged")
+    load_solution(tmp_path / "SOLSDIR", "a.ms", "DDS0_merged")
+    assert len(read) == 4
