@@ -71,6 +71,13 @@ def test_the_script_answers_at_once(folder):
     assert code == 0 and cpu_of_children() - before < 5
 
 
+def test_what_status_and_plan_need_is_no_compiler():
+    code = ("import sys, ddfpipe.pipeline.run, ddfpipe.report.pictures; "
+            "print(sorted({'numba', 'scipy', 'astropy', 'matplotlib'} & set(sys.modules)))")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
 def test_pictures_page_and_logs_of_a_run(place):
     with pytest.raises(StopRequested):
         place.run(pictures=True, control__exitafter="DDS0_smoothed", control__skip_di=True)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...errors import ConfigError
-from ...imaging.facets import FacetSet
 from ..base import (
     ClusterJob, ColumnsJob, ImageJob, ImageResult, MaskJob, SmoothJob, SolveJob, SolveResult,
     SpectraJob,
 )
 from .copies import clear_copies
 from .tools import Tool
+
+if TYPE_CHECKING:  # status and plan need no compiler
+    from ...imaging.facets import FacetSet
 
 
 @dataclass
