@@ -7,6 +7,8 @@ One call is the minor cycle of a major cycle.  Rounds of three steps:
 3. they are painted, cut to the mask, kept from making the model negative, and the residual is
    corrected exactly by FFT, facet by facet, each with its own PSF.
 
+Then the flux on the pixels of every island is solved for together, see `islandfit`.
+
 Sources: Clark 1980, A&A 89, 377 (list and patch); Cornwell 2008, IEEE JSTSP 2, 793 (scales);
 Offringa & Smirnov 2017, MNRAS 471, 301 (sub-minor loops at one scale, joined bands with a spectral
 fit); Tasse et al. 2018, A&A 611, A87 (PSF per facet, spectra in intrinsic flux).
@@ -31,6 +33,7 @@ from ddfpipe.imaging.convolve import (
     ordered_map,
     split,
 )
+from ddfpipe.imaging.islandfit import IslandFit
 from ddfpipe.imaging.minorcycle import clean_list
 from ddfpipe.imaging.multiscale import Scale, gather, make_scale, restricted
 from ddfpipe.imaging.noise import robust_noise
@@ -136,6 +139,8 @@ class _Cycle:
             whole, self.scales = self.scales, self._used_pixels()
             self._loop(level, _FINAL_ROUNDS, progress)
             self.scales = whole
+        if opt.fit_islands and reason != "nothing to clean":
+            IslandFit(self).run()
         if self.points is not None:
             self.points.finish()
         points = self.points.points if self.points else Points.none(self.weight.size)
@@ -192,7 +197,7 @@ class _Cycle:
         """Undo a round and the points that were found after it."""
         if change is not None:
             self.points.undo(change)
-        self._apply(boxes, -1.0)
+        self.apply(boxes, -1.0)
 
     def _give_up(self, peak: float) -> None:
         """Leave alone the pixels that a dozen rounds could not bring down.
@@ -241,7 +246,7 @@ class _Cycle:
         def work(tile) -> None:
             y0, y1, x0, x1, part = tile
             top, left = max(0, y0 - radius), max(0, x0 - radius)
-            box = self._total_mean(slice(top, y1 + radius), slice(left, x1 + radius))
+            box = self.total_mean(slice(top, y1 + radius), slice(left, x1 + radius))
             if box.any():
                 if radius:
                     box = fft_convolve_same(box, scale.kernel)
@@ -253,7 +258,7 @@ class _Cycle:
             pass
         return out
 
-    def _total_mean(self, rows: slice, cols: slice) -> np.ndarray:
+    def total_mean(self, rows: slice, cols: slice) -> np.ndarray:
         """Band mean of the whole model in a box, float32."""
         mean = np.zeros(self.model[0, rows, cols].shape, np.float32)
         for b, w in enumerate(self.weight):
@@ -281,7 +286,7 @@ class _Cycle:
             opt.n_terms, opt.gain * caution, stop, opt.allow_negative, limit,
         )
         boxes = self._paint(scale, where, flux)
-        self._apply(boxes, 1.0)
+        self.apply(boxes, 1.0)
         return boxes, where, float((flux @ self.weight).sum())
 
     def _paint(self, scale: Scale, where: np.ndarray, flux: np.ndarray) -> list:
@@ -317,7 +322,7 @@ class _Cycle:
                     boxes.append((int(facet), y0, x0, np.ascontiguousarray(box)))
         return boxes
 
-    def _apply(self, boxes: list, sign: float) -> None:
+    def apply(self, boxes: list, sign: float) -> None:
         """Add boxes to the model (or take them back) and correct the residual.
 
         Going forward each box is first limited so that the model stays positive, in place, so the
@@ -337,7 +342,7 @@ class _Cycle:
 
     def _limit(self, box: np.ndarray, rows: slice, cols: slice) -> None:
         """Where box would make the model's band mean negative, take away just what is there."""
-        total = self._total_mean(rows, cols)
+        total = self.total_mean(rows, cols)
         new = total + np.tensordot(self.weight.astype(np.float32), box, axes=1)
         bad = new < 0.0
         if not bad.any():

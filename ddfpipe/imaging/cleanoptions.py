@@ -32,6 +32,7 @@ class CleanOptions:
         part of it (not below the noise), so that the model of a faint source does not lack a
         whole threshold of flux; 1 turns it off.
     allow_negative: components and model may be negative.
+    fit_islands: the flux of an island's pixels is solved for together at the end (`islandfit`).
     free_points: sources that look like points become components between pixels (`points`).
     patch_half: half the side in pixels of the PSF patch of the sub-minor loop.
     max_rounds: rounds in this call.
@@ -50,6 +51,7 @@ class CleanOptions:
     extended_depth: float = 0.4
     final_depth: float = 0.2
     allow_negative: bool = False
+    fit_islands: bool = True
     free_points: bool = True
     patch_half: int = 64
     max_rounds: int = 200

@@ -32,7 +32,7 @@ class Setting:
 
     npix: even, and a multiple of facets, the number of facets on a side.  sets: measurement sets,
     evenly over 121 to 166 MHz.  noise: Jy of a sample's real part.  share: part of the
-    sources that a sky has at full size.
+    sources that a sky has at full size.  seed: another one, another sky and noise.
     """
 
     npix: int = 2016
@@ -48,6 +48,7 @@ class Setting:
     robust: float = -0.25
     noise: float = 0.3
     share: float = 1.0
+    seed: int = 0
 
     @property
     def width(self) -> float:
@@ -168,7 +169,7 @@ CASES = (
 
 def sources_of(case: Case, setting: Setting) -> list[Source]:
     """The sky of a case; names that are equal up to a dot belong to one source."""
-    painter = _Painter(np.random.default_rng(5), setting, case.scatter)
+    painter = _Painter(np.random.default_rng(5 + setting.seed), setting, case.scatter)
     case.make(painter)
     return painter.sources
 
@@ -181,7 +182,7 @@ def simulate_case(folder: Path, case: Case, setting: Setting) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     write_skymodel(sources_of(case, setting), folder / "sky.skymodel")
     simulate(update(SimulationSpec(), {
-        "smearing": False,
+        "smearing": False, "seed": SimulationSpec().seed + setting.seed,
         "observation": {
             "ra_deg": CENTRE[0], "dec_deg": CENTRE[1], "hours": 8.0, "blocks": setting.blocks,
             "slots": setting.slots, "n_ms": setting.sets, "channels": setting.channels,
