@@ -3,7 +3,7 @@
 
     python tests/bench/deconvolve.py FOLDER [--radler PLACE/bin/python] [--ddf PLACE/bin/DDF.py]
            [--skies points,doubles,halo,spectra] [--programs ...] [--majors 2]
-           [--size small|middle|full] [--report docs/performance.md]
+           [--size small|middle|full] [--seeds 0,1,2] [--report docs/performance.md]
 
 simulates FOLDER/<sky> (kept if it is there): Dutch stations, no errors but noise.  Dirty image,
 PSFs and a mask are made once.  Ours and Radler get just those, and between major cycles the
@@ -15,6 +15,9 @@ and by the fluxes in the sources' apertures against those of the simulation.
 
 `pip install radler` and, elsewhere, `pip install ddfacet==1.0.0.0` provide the others; what is not
 there is left out, with a line that says so.
+
+CLEAN's path hangs on rounding and on the noise, so one run says little.  Each of `--seeds` is a sky
+and a noise of its own (in FOLDER/seed<N>; 0: in FOLDER), and the table has the medians of all.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import argparse
 import json
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from checkout import use_own_package
@@ -93,14 +96,21 @@ def main() -> None:
     parser.add_argument("--programs", default=",".join(PROGRAMS))
     parser.add_argument("--majors", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of ours and Radler; DDFacet has 2")
+    parser.add_argument("--seeds", default="0", help="skies of each kind, by number")
     parser.add_argument("--size", choices=SIZES, default="middle")
     parser.add_argument("--keep", action="store_true", help="keep what the programs wrote")
     parser.add_argument("--report", type=Path, help="write the table into this page")
     options = parser.parse_args()
     wanted = options.skies.split(",")
     names = available(options.programs.split(","), options)
-    figures = compare(options.folder.resolve(), SIZES[options.size],
-                      [case for case in CASES if case.name in wanted], names, options)
+    folder, setting = options.folder.resolve(), SIZES[options.size]
+    runs = []
+    for seed in map(int, options.seeds.split(",")):
+        place = folder / f"seed{seed}" if seed else folder
+        place.mkdir(parents=True, exist_ok=True)
+        runs.append(compare(place, replace(setting, seed=seed),
+                            [case for case in CASES if case.name in wanted], names, options))
+    figures = report.merged(runs)
     print(report.table(figures))
     if options.report:
         report.write(figures, options.report)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from .skies import CASES
 
 BEGIN, END = "<!-- deconvolution: begin -->", "<!-- deconvolution: end -->"
@@ -15,6 +17,35 @@ LOST = 100.0
 SHORT = {"points": "p", "points on the halo": "o", "doubles": "d", "halo": "h"}
 
 
+def merged(runs: list[dict]) -> dict:
+    """Figures of several skies of one kind as one: medians over all that have a program.
+
+    Of fluxes it is the mean of the medians, in which errors of either sign cancel, and the median
+    of the rms errors.  runs: how many there are.
+    """
+    out: dict = {}
+    for case in {case: None for run in runs for case in run}:
+        names = {name: None for run in runs for name in run.get(case, {})}
+        for name in names:
+            mine = [run[case][name] for run in runs if name in run.get(case, {})]
+            out.setdefault(case, {})[name] = _middle(mine)
+    return out
+
+
+def _middle(mine: list[dict]) -> dict:
+    """`merged` of one program on one kind of sky."""
+    found: dict = {"runs": len(mine), "cpu": [float(np.median([sum(f["cpu"]) for f in mine]))]}
+    for key in ("inside", "outside", "worst", "memory", "components"):
+        found[key] = float(np.median([f[key] for f in mine]))
+    for key in ("flux", "restored"):
+        found[key] = {kind: (float(np.mean([f[key][kind][0] for f in mine])),
+                             float(np.median([f[key][kind][1] for f in mine])))
+                      for kind in mine[0][key]}
+    found["index"] = {kind: float(np.median([f["index"][kind] for f in mine]))
+                      for kind in mine[0]["index"]}
+    return found
+
+
 def _percent(found: dict, kinds) -> str:
     """Median and rms errors in per cent, kind by kind."""
     return "; ".join(
@@ -24,13 +55,15 @@ def _percent(found: dict, kinds) -> str:
 def _row(title: str, name: str, f: dict, ours: float | None) -> str:
     cpu, kinds = sum(f["cpu"]), [kind for kind in SHORT if kind in f["flux"]]
     times = f"{cpu / ours:.2g}" if ours and name != "ddfpipe" else ""
+    if f.get("runs", 1) > 1:
+        name = f"{name}, {f['runs']} skies"
     if f["inside"] > LOST:
         told = title, name, f"{cpu:.3g}", times, f"{f['memory'] / 1e6:.0f}", "diverged"
         return "| " + " | ".join(told) + " |" * (len(HEAD) - len(told) + 1)
     index = "; ".join(f"{SHORT[k]} {f['index'][k]:.2f}" for k in kinds)
     cells = (title, name, f"{cpu:.3g}", times, f"{f['memory'] / 1e6:.0f}", f"{f['inside']:.2f}",
              f"{f['outside']:.2f}", f"{f['worst']:.0f}", _percent(f["flux"], kinds),
-             _percent(f["restored"], kinds), index, str(f["components"]))
+             _percent(f["restored"], kinds), index, f"{f['components']:.0f}")
     return "| " + " | ".join(cells) + " |"
 
 
