@@ -17,7 +17,8 @@ and by the fluxes in the sources' apertures against those of the simulation.
 there is left out, with a line that says so.
 
 CLEAN's path hangs on rounding and on the noise, so one run says little.  Each of `--seeds` is a sky
-and a noise of its own (in FOLDER/seed<N>; 0: in FOLDER), and the table has the medians of all.
+and a noise of its own (in FOLDER/seed<N>; 0: in FOLDER); the table has the first, and the medians
+of all.
 """
 
 from __future__ import annotations

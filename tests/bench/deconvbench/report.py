@@ -18,23 +18,25 @@ SHORT = {"points": "p", "points on the halo": "o", "doubles": "d", "halo": "h"}
 
 
 def merged(runs: list[dict]) -> dict:
-    """Figures of several skies of one kind as one: medians over all that have a program.
+    """The first of several skies of one kind, and after each program what all of its skies give.
 
-    Of fluxes it is the mean of the medians, in which errors of either sign cancel, and the median
-    of the rms errors.  runs: how many there are.
+    These are medians; of fluxes the mean of the medians, in which errors of either sign cancel, and
+    the median of the rms errors.
     """
     out: dict = {}
     for case in {case: None for run in runs for case in run}:
         names = {name: None for run in runs for name in run.get(case, {})}
         for name in names:
             mine = [run[case][name] for run in runs if name in run.get(case, {})]
-            out.setdefault(case, {})[name] = _middle(mine)
+            out.setdefault(case, {})[name] = mine[0]
+            if len(mine) > 1:
+                out[case][f"{name}, {len(mine)} skies"] = _middle(mine)
     return out
 
 
 def _middle(mine: list[dict]) -> dict:
-    """`merged` of one program on one kind of sky."""
-    found: dict = {"runs": len(mine), "cpu": [float(np.median([sum(f["cpu"]) for f in mine]))]}
+    """All runs of one program on one kind of sky."""
+    found: dict = {"cpu": [float(np.median([sum(f["cpu"]) for f in mine]))]}
     for key in ("inside", "outside", "worst", "memory", "components"):
         found[key] = float(np.median([f[key] for f in mine]))
     for key in ("flux", "restored"):
@@ -54,9 +56,7 @@ def _percent(found: dict, kinds) -> str:
 
 def _row(title: str, name: str, f: dict, ours: float | None) -> str:
     cpu, kinds = sum(f["cpu"]), [kind for kind in SHORT if kind in f["flux"]]
-    times = f"{cpu / ours:.2g}" if ours and name != "ddfpipe" else ""
-    if f.get("runs", 1) > 1:
-        name = f"{name}, {f['runs']} skies"
+    times = f"{cpu / ours:.2g}" if ours and not name.startswith("ddfpipe") else ""
     if f["inside"] > LOST:
         told = title, name, f"{cpu:.3g}", times, f"{f['memory'] / 1e6:.0f}", "diverged"
         return "| " + " | ".join(told) + " |" * (len(HEAD) - len(told) + 1)
