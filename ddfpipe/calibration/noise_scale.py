@@ -66,7 +66,7 @@ def estimate_sigma(data: np.ndarray, weight: np.ndarray, ant1: np.ndarray, ant2:
         power = normalized_differences(data[:, :, channels], weight[:, :, channels])
         power = np.moveaxis(power, 1, 0).reshape(data.shape[1], -1)
         variance, count = _robust_mean(power)
-        out.append(_combine(variance, count, ant1, ant2, n_ant))
+        out.append(combine(variance, count, ant1, ant2, n_ant))
     return np.sqrt(np.array(out))
 
 
@@ -88,9 +88,12 @@ def _robust_mean(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, count
 
 
-def _combine(variance: np.ndarray, count: np.ndarray, ant1: np.ndarray, ant2: np.ndarray,
-             n_ant: int) -> np.ndarray:
-    """Variances per baseline pulled towards the product of station noises, (n_bl,)."""
+def combine(variance: np.ndarray, count: np.ndarray, ant1: np.ndarray, ant2: np.ndarray,
+            n_ant: int) -> np.ndarray:
+    """Variances per baseline pulled towards the product of station noises, (n_bl,).
+
+    variance, count: (n_bl,), each a mean over `count` samples; NaN for all where none is known.
+    """
     known = (count > 0) & np.isfinite(variance) & (variance > 0)
     if not known.any():
         return np.full(len(variance), np.nan)

@@ -15,6 +15,7 @@ import numpy as np
 from ddfpipe.calibration import priors, tuning
 from ddfpipe.calibration.als import baseline_lookup
 from ddfpipe.calibration.filter import Array, FilterChain, IntervalResult
+from ddfpipe.calibration.free_fit import INTERVALS, weight_factor
 from ddfpipe.calibration.gains import GainTable, nearest_interval
 from ddfpipe.calibration.options import SolverOptions
 from ddfpipe.calibration.shortening import Length, Samples, fitting_length
@@ -58,6 +59,8 @@ class DirectionalSolver:
         self._chains: list[FilterChain] | None = None
         self._tuned: list[tuning.Tuned] = []
         self._last_edge: float | None = None
+        self._factor: list[np.ndarray] | None = None
+        self._given = np.zeros((len(self._start), len(ant1)))  # Σ w of what waits
 
     def _starts(self, start: GainTable | np.ndarray | None) -> list:
         """(phases, errors) of each chain (block-major, then hand), or Nones."""
@@ -93,7 +96,8 @@ class DirectionalSolver:
             Weights are inverse variances 1 / <|noise|²> on an absolute scale, zero where flagged.
         chan_block: (n_chan,) int, frequency block of each channel; negative: channel not used.
         A sample belongs to the interval that holds its centre, so nt may differ between intervals.
-        The first `tune_intervals` wait for the choice of hyper-parameters.
+        The first `tune_intervals` (three with known hyper-parameters) wait for the choice of
+        hyper-parameters, and for what they tell of the weights (free_fit.py).
         """
         edge = np.asarray(time_edge, np.float64)
         if edge.shape != (2,) or (self._last_edge is not None and edge[0] < self._last_edge):
@@ -107,7 +111,7 @@ class DirectionalSolver:
         for block in range(len(self.freq_edges)):
             channels = np.flatnonzero(np.asarray(chan_block) == block)
             for hand in range(self.n_hand):
-                stats.append(self._statistics(model, data, weight, channels, hand))
+                stats.append(self._statistics(model, data, weight, channels, hand, len(stats)))
         if self._chains is None:
             self._waiting.append((stats, edge))
             if len(self._waiting) >= self._needed():
@@ -116,16 +120,21 @@ class DirectionalSolver:
             self._step(stats, edge)
 
     def _statistics(self, model: np.ndarray, data: np.ndarray, weight: np.ndarray,
-                    channels: np.ndarray, hand: int) -> BlockStatistics:
+                    channels: np.ndarray, hand: int, number: int) -> BlockStatistics:
+        """Of chain `number`, with the factors on its weights once they are known."""
         if self.n_hand == 2:
             model = model[..., hand] if model.ndim == 5 else model
             data = data[..., hand]
             weight = weight[..., hand] if weight.ndim == 4 else weight
+        if self._factor is None:
+            self._given[number] += weight[:, :, channels].sum(axis=(0, 2))
+        else:
+            weight = weight * self._factor[number].astype(np.float32)[None, :, None]
         return block_statistics(model, data, weight, channels, self.executor)
 
     def _needed(self) -> int:
         tune = self.options.tune_intervals if self.options.hyper is None else 0
-        return max(tune, 1)
+        return max(tune, INTERVALS)
 
     def fitting_length(self, samples: Samples, dt: float) -> Length:
         """Length of intervals, s, up to dt, that suits some first samples; see shortening.py.
@@ -140,10 +149,16 @@ class DirectionalSolver:
         return priors.Hyperparameters(correlation_time=REFERENCE_TIME / self.options.cov_q)
 
     def _begin(self) -> None:
-        """Choose the hyper-parameters, make the chains, filter the waiting intervals.
+        """Weigh baselines, choose the hyper-parameters, make the chains, filter what waits.
 
         One choice serves all blocks and hands: it is made on the block in the middle of the band.
         """
+        self._factor = [
+            weight_factor([stats[k] for stats, _ in self._waiting], self._given[k],
+                          self.array.ant1, self.array.ant2, self.array.n_ant)
+            for k in range(len(self._start))]
+        self._waiting = [([s.scaled(f) for s, f in zip(stats, self._factor, strict=True)], edge)
+                         for stats, edge in self._waiting]
         hyper = self.options.hyper
         if hyper is None:
             hyper = self._default_hyper()
@@ -194,12 +209,14 @@ class DirectionalSolver:
         gains = np.moveaxis(collect(self._gain), 2, -1)
         error = np.moveaxis(collect(lambda r: r.error), 2, -1) * np.abs(gains)
         flag = np.moveaxis(collect(lambda r: r.flag), 2, -1)[:, :, :, None, :]
+        factor = np.moveaxis(np.reshape(self._factor, (n_block, n_hand, -1)), 1, -1)
+        baseline_chi2 = np.moveaxis(collect(lambda r: r.baseline_chi2), 2, -1) / factor
         tuned = self._tuned[0] if self._tuned else None
         diagnostics = {
             "time_edges": np.array([r.edge for r in results[0]]),
-            "chi2": collect(lambda r: r.chi2), "count": collect(lambda r: r.count),
+            "chi2": baseline_chi2.sum(axis=2), "count": collect(lambda r: r.count),
             "sweeps": collect(lambda r: r.sweeps), "restarted": collect(lambda r: r.restarted),
-            "baseline_chi2": np.moveaxis(collect(lambda r: r.baseline_chi2), 2, -1),
+            "baseline_chi2": baseline_chi2.astype(np.float32), "weight_factor": factor,
             "baseline_count": np.moveaxis(collect(lambda r: r.baseline_count), 2, -1),
             "flux_factor": np.moveaxis(np.exp(2 * collect(lambda r: r.amp_mean)), 2, -1),
             "hyperparameters": self.hyper,

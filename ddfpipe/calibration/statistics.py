@@ -68,6 +68,12 @@ class BlockStatistics:
         """(n_bl,) bool: baselines with samples, of those that `use` names if given."""
         return self.count > 0 if use is None else use & (self.count > 0)
 
+    def scaled(self, factor: np.ndarray) -> BlockStatistics:
+        """As if the weights of every baseline were multiplied by factor (n_bl,)."""
+        rows = factor.astype(np.float32)[:, None]
+        return BlockStatistics(self.a_re * rows, self.a_im * rows, self.c * rows,
+                               self.power * factor, self.count)
+
 
 @njit(cache=True, nogil=True)
 def _weigh(data, weight, channels, first, lanes, t0, t1, c0, c1, root, power, count):
