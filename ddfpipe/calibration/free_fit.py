@@ -31,7 +31,7 @@ SAMPLES, DIRECTIONS = 4, 16
 
 @njit(cache=True, nogil=True)
 def _fitted(a_re, a_im, c, power, count, left, free):
-    """Add to left (n_bl,) what free gains leave of E, and to free (n_bl,) the degrees of freedom."""
+    """Add to left (n_bl,) what free gains leave of E, to free (n_bl,) the degrees of freedom."""
     n_bl, n_dir = c.shape
     re, im = np.empty((n_dir, n_dir)), np.empty((n_dir, n_dir))
     x_re, x_im = np.empty(n_dir), np.empty(n_dir)
@@ -65,8 +65,10 @@ def _fitted(a_re, a_im, c, power, count, left, free):
 
 
 def free_variance(blocks: Sequence[BlockStatistics]) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of each baseline's noise in that of its weights, and its degrees of freedom, (n_bl,);
-    NaN and zero where there are too few samples."""
+    """Variance of each baseline's noise in that of its weights, and its degrees of freedom.
+
+    Both (n_bl,) float64; NaN and zero where there are too few samples.
+    """
     left, free = (np.zeros(len(blocks[0].count)) for _ in range(2))
     for s in blocks:
         _fitted(s.a_re, s.a_im, s.c, s.power, s.count, left, free)
