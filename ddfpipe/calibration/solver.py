@@ -186,10 +186,12 @@ class DirectionalSolver:
         gains: (n_time, n_chan, n_ant, n_dir, n_hand) complex128; error: `GainTable.error`; flag:
         True for stations without data in that interval, whose gains are the filter's prediction.
         diagnostics: "time_edges" (n_time, 2); "chi2", "count", "sweeps", "restarted" (n_time,
-        n_chan, n_hand), χ² before smoothing; "baseline_chi2", "baseline_count" (n_time, n_chan,
-        n_bl, n_hand), the same by baseline, for imaging weights; "flux_factor" (n_time, n_chan,
-        n_dir, n_hand), the square of the mean amplitude divided out (1: the model had the right
-        flux); "hyperparameters", `Hyperparameters`; "tuning", trials and held-out χ² per sample.
+        n_chan, n_hand), χ² before smoothing, in the weights as given; "baseline_chi2",
+        "baseline_count" (n_time, n_chan, n_bl, n_hand), the same by baseline, for imaging weights;
+        "weight_factor" (n_chan, n_bl, n_hand), what the weights were multiplied by (free_fit.py);
+        "flux_factor" (n_time, n_chan, n_dir, n_hand), the square of the mean amplitude divided
+        out (1: the model had the right flux); "hyperparameters",
+        `Hyperparameters`; "tuning", trials and held-out χ² per sample.
         Raises SolveError when no interval was given.
         """
         if self._chains is None:

@@ -113,6 +113,10 @@ class Normal:
         """(band, h, w) Jy of unknowns."""
         return np.einsum("tyx,tbyx->byx", c, self.basis)
 
+    def mean_flux(self, c: np.ndarray) -> np.ndarray:
+        """(h, w) Jy, the band mean of `flux`."""
+        return np.tensordot(self.weight, self.flux(c), 1)
+
     def seen(self, flux: np.ndarray) -> np.ndarray:
         """(band, h, w) flux through the PSF, Jy/beam."""
         h, w = self.shape
@@ -152,12 +156,12 @@ def solve(normal: Normal, residual: np.ndarray, held: np.ndarray | None, noise: 
         step = down_free if step is None else (down_free + steep / last * step) * free
         change, seen, gain = _along(normal, step, down, noise)
         if held is not None:
-            more = np.tensordot(normal.weight, normal.flux(change), 1)
+            more = normal.mean_flux(change)
             if (held + more < 0).any():
                 change *= np.where(held + more < 0, held / np.where(more < 0, -more, 1.0), 1.0)
                 change, seen, gain = _along(normal, change, down, noise, most=1.0)
-                step = None
-            held = np.maximum(held + np.tensordot(normal.weight, normal.flux(change), 1), 0.0)
+                step, more = None, normal.mean_flux(change)
+            held = np.maximum(held + more, 0.0)
         if gain <= 0.0:
             break
         last = steep
@@ -170,9 +174,10 @@ def solve(normal: Normal, residual: np.ndarray, held: np.ndarray | None, noise: 
 
 def _along(normal: Normal, step, down, noise: float, most: float = np.inf):
     """(change, how it is seen, gain) of the best length of a step, at most `most` of it."""
-    seen = normal.seen(normal.flux(step))
+    flux = normal.flux(step)
+    seen = normal.seen(flux)
     slope = float((down * step).sum())
-    bend = normal.product(normal.flux(step), seen) + noise**2 * float((step**2).sum())
+    bend = normal.product(flux, seen) + noise**2 * float((step**2).sum())
     length = min(slope / bend, most) if slope > 0.0 and bend > 0.0 else 0.0
     return length * step, length * seen, length * (slope - 0.5 * length * bend)
 

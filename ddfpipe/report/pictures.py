@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ddfpipe.report.figures import flux
-from ddfpipe.report.sheet import CYAN, Panel, Sheet, ticks
+from ddfpipe.report.sheet import CYAN, RESOLUTION, Panel, Sheet, ticks
 from ddfpipe.units import ARCSEC, DEGREE
 
 MAX_PIXELS = 1200
@@ -19,7 +19,6 @@ LOW_SIGMA, HIGH_SIGMA = 3.0, 15.0
 MAX_DIRECTIONS, MAX_STATIONS, MAX_INTERVALS = 6, 64, 1000
 """Most of each that a picture of gains shows."""
 MAX_TICKS = 7
-DPI = 110
 LEVEL_PIXELS = 200_000
 """Pixels that tell the median and scatter of an image."""
 IMAGE_COLOURS, PHASE_COLOURS, AMPLITUDE_COLOURS = "inferno", "twilight", "viridis"
@@ -255,4 +254,4 @@ def save_figure(figure, png: Path) -> None:
 
     png.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(png, durable=False) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+        figure.savefig(temporary, dpi=RESOLUTION, format="png", metadata={"Software": None})

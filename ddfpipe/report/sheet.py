@@ -206,11 +206,9 @@ class Sheet:
         from PIL import Image
 
         width, height = (math.ceil(v) + 4 for v in _font(size).getbbox(words)[2:])
-        strip = Image.new("L", (width, height), 255)
-        beside = Sheet(1, 1, self.maps)
-        beside._ink, beside._pen = strip, type(self._pen)(strip)
-        beside.text(width / 2, height / 2, words, size)
-        self._ink.paste(strip.transpose(Image.Transpose.ROTATE_90),
+        strip = Sheet(width, height, self.maps)
+        strip.text(width / 2, height / 2, words, size)
+        self._ink.paste(strip._ink.transpose(Image.Transpose.ROTATE_90),
                         (x - height // 2, y - width // 2))
 
     def save(self, png: Path) -> None:
