@@ -65,6 +65,7 @@ class ImageJob:
     restoring_beam: (major arcsec, minor arcsec, position angle deg), or None to fit one.
     rms_factor / peak_factor: a minor cycle ends at max(rms_factor * noise, peak_factor * first
         peak).
+    allow_negative: the model may become negative.
     external_mask: FITS mask of where to clean; auto_mask_sigma adds pixels above that many sigma.
     n_bands: sub-bands of the spectral deconvolution.
     cubes: kinds of products ("dirty", "dirty_corr", "app_restored", "int_restored") also written

@@ -344,14 +344,14 @@ class _Cycle:
         """Where box would make the model's band mean negative, take away just what is there."""
         total = self.total_mean(rows, cols)
         new = total + np.tensordot(self.weight.astype(np.float32), box, axes=1)
-        bad = new < 0.0
+        bad = new < np.minimum(total, 0.0)
         if not bad.any():
             return
         for b in range(box.shape[0]):
             there = self.model[b, rows, cols][bad]
             if self.start_model is not None:
                 there = there + self.start_model[b, rows, cols][bad]
-            # A pixel that was negative from the start is left as it is.
+            # A pixel that is negative from the start is not made more so.
             box[b][bad] = np.where(total[bad] > 0.0, -there, 0.0)
 
 

@@ -10,14 +10,19 @@ change x is the one that makes
 
 small: the most probable one if the errors of CLEAN's model are T beforehand (the regularised least
 squares of Tikhonov & Arsenin 1977; a Gaussian prior about a known model, Tarantola 2005, chapter
-3).  T² is `PRIOR`² sigma m, where m is the model's brightness smoothed over half a beam: as in
-maximum entropy (Cornwell & Evans 1985, A&A 143, 77) bright emission may change more than faint, and
-dark pixels keep from fitting noise.  The spectrum's second term is solved for as well.
+3).  T² is `PRIOR`² sigma m, where m is the model's brightness, smoothed: as in maximum entropy
+(Cornwell & Evans 1985, A&A 143, 77) bright emission may change more than faint, and dark pixels
+keep from fitting noise.  The spectrum's second term is solved for as well.
+
+Where the model must stay positive, noise about a source can only be added to it: the model holds up
+to 1 % too much, and the residual too little.  Images for which negative components are allowed have
+no such bias.  The others keep the limit, as it holds artefacts off the models that gains are found
+with.
 
 Solved by conjugate gradients in x / T (Hestenes & Stiefel 1952, J. Res. NBS 49, 409) on Fourier
-transforms of the island alone, with one PSF, and kept from making the model negative.  Then the
-residual is corrected exactly, through every facet's own PSF, and the change is shortened if that
-tells that islands disturb one another.
+transforms of the island alone, with one PSF, and kept from making the model negative unless that is
+allowed.  Then the residual is corrected exactly, through every facet's own PSF, and the change is
+shortened if that tells that islands disturb one another.
 """
 
 from __future__ import annotations
@@ -36,8 +41,9 @@ from ddfpipe.units import FWHM_TO_SIGMA
 PRIOR, INDEX_ERROR = 0.3, 3.3
 """Error of the model before the fit, see above, and that of the spectral index."""
 
-SMOOTH = 0.5
-"""Width (FWHM) in beams of the smoothing of the model whose brightness the prior takes."""
+SMOOTH, SMOOTH_SIGNED = 0.5, 1.5
+"""Width (FWHM) in beams of the smoothing of the model whose brightness the prior takes, where it
+stays positive and where it may be negative."""
 
 ROUNDS, STEPS = 2, 15
 """Fits with an exact correction of the residual after each, and steps of one."""
@@ -241,7 +247,9 @@ class IslandFit:
         """(term, h, w) error in Jy of the model before the fit."""
         from scipy.ndimage import gaussian_filter
 
-        cycle, width = self.cycle, SMOOTH * self.beam * FWHM_TO_SIGMA
+        cycle = self.cycle
+        smooth = SMOOTH_SIGNED if cycle.options.allow_negative else SMOOTH
+        width = smooth * self.beam * FWHM_TO_SIGMA
         margin, corner = int(np.ceil(4 * width)), [s.start for s in island.box]
         top, left = (max(0, start - margin) for start in corner)
         wide = slice(top, island.box[0].stop + margin), slice(left, island.box[1].stop + margin)

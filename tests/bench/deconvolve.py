@@ -43,6 +43,7 @@ from deconvbench.truth import judge  # noqa: E402
 
 PROGRAMS = {
     "ddfpipe": lambda f, d, o: run_ours(f, d, o.majors, o.threads),
+    "ddfpipe signed": lambda f, d, o: run_ours(f, d, o.majors, o.threads, signed=True),
     "Radler generic": lambda f, d, o: run_radler(f, d, o.majors, o.radler, "generic_clean",
                                                  o.threads),
     "Radler multiscale": lambda f, d, o: run_radler(f, d, o.majors, o.radler, "multiscale",

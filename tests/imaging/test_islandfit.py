@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation, gaussian_filter
 from test_clean import BEAM, PSF, PSF_B, PSF_C, N, convolve, disc, gaussian, psf_noise, run, whole
 
 from ddfpipe.imaging import islandfit
 from ddfpipe.imaging.clean import CleanOptions
 from ddfpipe.imaging.islandfit import Normal, islands_of, solve
 from ddfpipe.imaging.multiscale import default_scales
+from ddfpipe.units import FWHM_TO_SIGMA
 
 NOISE = 1e-3
 WEIGHT, SLOPE = np.array([0.4, 0.6]), np.array([-0.12, 0.08])
@@ -137,6 +139,20 @@ def test_fit_keeps_to_the_mask_and_its_residual_is_exact(fitted):
     for b, psf in enumerate((PSF, PSF_B)):
         expected = dirty[b] - convolve(whole(result)[b], psf)
         assert np.abs(result.residual[b] - expected).max() < 5e-6 * dirty.max() + 1e-7
+
+
+def test_noise_about_a_source_adds_no_flux():
+    """Pixels that could not become negative would hold noise, and the residual would lack it."""
+    sky = gaussian(150, 150, 1.0, 4.0) + gaussian(158, 161, 0.6, 5.0) + gaussian(154, 155, 0.3, 9.0)
+    seen = gaussian_filter(sky, BEAM * FWHM_TO_SIGMA) * 1.1331 * BEAM**2
+    near = binary_dilation(seen > 0.1 * seen.max(), iterations=3)
+    left = []
+    for seed in (11, 21, 31):
+        options = CleanOptions(scales=default_scales(BEAM, 20.0), allow_negative=True)
+        result = run(imaged(sky, PSF, PSF_B, seed=seed), np.stack([PSF, PSF_B])[None],
+                     seen > 3 * NOISE, noise=NOISE, options=options)
+        left.append(result.residual.mean(axis=0)[near].sum() / seen.sum())
+    assert abs(np.mean(left)) < 1e-3
 
 
 def test_faint_islands_stay_as_they_are():

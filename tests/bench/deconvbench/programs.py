@@ -46,12 +46,16 @@ class Outcome:
     notes: dict = one(default_factory=dict)
 
 
-def run_ours(field: Field, folder: Path, majors: int, threads: int = 1) -> Outcome:
-    """Our minor cycles, and residuals by our operators between them."""
+def run_ours(field: Field, folder: Path, majors: int, threads: int = 1,
+             signed: bool = False) -> Outcome:
+    """Our minor cycles, and residuals by our operators between them.
+
+    signed: negative components are allowed, as in the recipe's images of all data.
+    """
     job = image_job(field.folder, [], field.case, field.setting)
     fields = {"name": "ours", "npix": job.npix, "cell_arcsec": job.cell_arcsec,
               "robust": job.robust, "major_cycles": majors, "peak_factor": job.peak_factor,
-              "rms_factor": SIGMA, "n_bands": job.n_bands}
+              "rms_factor": SIGMA, "n_bands": job.n_bands, "allow_negative": signed}
     grid, out = field.grid, Outcome([], 0.0, 0.0, PixelModel.empty(
         field.grid, field.arrays["band_freq"]))
     residual, model = field.arrays["residual"], ""
