@@ -54,10 +54,10 @@ MAX_FACET = 1.5 * DEGREE
 TAPS = 8
 RESIDENT_PLANES = 17
 """Arrays (band, y, x) float32 that are held while an image is made, its temporary ones included."""
-ON_DISK, IN_MEMORY, LARGE_PLANES = 7, 400e6, 6
+ON_DISK, IN_MEMORY, LARGE_PLANES = 7, 400e6, 4.5
 """Those of more bytes than that lie in the scratch folder: residual, the one before, two
 attenuations, model, the model before, dirty image.  Planes (y, x) that such an image holds in
-memory: 5.4 GB were measured of an image of 9000 pixels, 3.3 of them open grids."""
+memory when no grid is open: four are the most while its mask is made."""
 RESIDENT_PSFS = 2
 """The same of its PSFs (facet, band, n, n)."""
 GRID_SHARE, GRID_BYTES = 0.3, 160e6
@@ -273,11 +273,13 @@ def _on_disk(job: ImageJob) -> int:
 def image_memory(job: ImageJob, world: World, facets: Facets, psf_bytes: float) -> float:
     """Peak memory of an image in bytes."""
     sets = world.of(job.vis.ms, job.vis.mhz)
-    grid = grid_shape(facets.longer, job.cell_arcsec * ARCSEC, sets, job.vis)[1]
+    grid = grid_shape(facets.largest, job.cell_arcsec * ARCSEC, sets, job.vis)[1]
     room, a_thread = GRID_SHARE * world.memory, grid + TRANSFORM_BYTES * facets.largest**2
-    threads = max(1, min(world.threads, int(room / a_thread)))
-    open_grids = min(threads * max(a_thread, GRID_BYTES / world.threads), room)
-    planes = LARGE_PLANES if _on_disk(job) else RESIDENT_PLANES * job.n_bands
-    arrays = planes * FLOAT * float(job.npix) ** 2
-    return (BASE_MEMORY + arrays + RESIDENT_PSFS * psf_bytes + open_grids
-            + mapped(sets, 20))
+    # where a large facet leaves no room for another of its size, smaller ones fill it
+    open_grids = min(world.threads * max(a_thread, GRID_BYTES / world.threads), room)
+    plane = FLOAT * float(job.npix) ** 2
+    if _on_disk(job):
+        arrays = max(LARGE_PLANES * plane, open_grids)
+    else:
+        arrays = RESIDENT_PLANES * job.n_bands * plane + open_grids
+    return BASE_MEMORY + arrays + RESIDENT_PSFS * psf_bytes + mapped(sets, 20)
