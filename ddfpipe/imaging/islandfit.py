@@ -16,8 +16,8 @@ keep from fitting noise.  The spectrum's second term is solved for as well.
 
 Where the model must stay positive, noise about a source can only be added to it: the model holds up
 to 1 % too much, and the residual too little.  Images for which negative components are allowed have
-no such bias.  The others keep the limit, as it holds artefacts off the models that gains are found
-with.
+no such bias.  The others, of the first rounds of a calibration, keep the limit, as it holds
+artefacts off the models that gains are found with.
 
 Solved by conjugate gradients in x / T (Hestenes & Stiefel 1952, J. Res. NBS 49, 409) on Fourier
 transforms of the island alone, with one PSF, and kept from making the model negative unless that is

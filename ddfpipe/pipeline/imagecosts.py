@@ -57,7 +57,7 @@ RESIDENT_PLANES = 17
 ON_DISK, IN_MEMORY, LARGE_PLANES = 7, 400e6, 4.5
 """Those of more bytes than that lie in the scratch folder: residual, the one before, two
 attenuations, model, the model before, dirty image.  Planes (y, x) that such an image holds in
-memory when no grid is open: four are the most while its mask is made."""
+memory when no grid is open: four at most, while its mask is made, and half a one to spare."""
 RESIDENT_PSFS = 2
 """The same of its PSFs (facet, band, n, n)."""
 GRID_SHARE, GRID_BYTES = 0.3, 160e6

@@ -233,6 +233,15 @@ def test_model_stays_positive_and_a_wrong_start_model_is_corrected():
     assert abs(total[0][disc(300, 100, 3)].sum() / 1.0 - 1.0) < 1e-2
 
 
+def test_a_pixel_that_was_too_negative_is_filled_up():
+    start = np.zeros((1, N, N), np.float32)
+    start[0, 200, 210] = -1.0
+    residual = 0.5 * convolve(-start[0], PSF)[None]
+    result = run(residual, PSF[None, None], disc(200, 210, 1), start_model=start, noise=1e-3,
+                 options=CleanOptions(n_terms=1, free_points=False))
+    assert abs(result.model.sum() / 0.5 - 1.0) < 1e-2
+
+
 def test_negative_sources_only_on_request():
     sky = np.zeros((N, N))
     sky[100, 100], sky[250, 250] = 2.0, -1.0
