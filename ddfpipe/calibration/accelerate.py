@@ -19,7 +19,7 @@ MEMORY = 6
 """Sweeps that are kept: the latest and the five before it that it is combined with."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def remember(before, after, kept, old, new):
     """Add the latest sweep, which took the state `old` to `new` (n,).
 
@@ -36,7 +36,7 @@ def remember(before, after, kept, old, new):
     return kept + 1
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def mix(before, after, kept, scale, out):
     """Next state of a map into out (n,), from the sweeps that `remember` kept.
 

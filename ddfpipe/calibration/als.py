@@ -47,7 +47,7 @@ def baseline_lookup(ant1: np.ndarray, ant2: np.ndarray, n_ant: int) -> np.ndarra
     return lookup
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def outer_products(gains, h_re, h_im, q):
     """Packed lower triangle of g g^H of station q into row q of h_re, h_im (float32)."""
     k = 0
@@ -59,7 +59,7 @@ def outer_products(gains, h_re, h_im, q):
             k += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def begin_normal(gains):
     """What `assemble` works on: outer products (n_ant, n_pair) of all stations' gains (n_ant,
     n_dir), real and imaginary; room for N_p (n_pair,), likewise, and r_p (n_dir,)."""
@@ -74,7 +74,7 @@ def begin_normal(gains):
     return h_re, h_im, n_re, n_im, np.empty(n_dir, np.complex128)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def assemble(a_re, a_im, c, use, gains, h_re, h_im, lookup, p, n_re, n_im, rhs):
     """Normal equations of station p: packed N_p into n_re, n_im, r_p into rhs.
 
@@ -106,7 +106,7 @@ def assemble(a_re, a_im, c, use, gains, h_re, h_im, lookup, p, n_re, n_im, rhs):
     return used
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _update(n_re, n_im, rhs, gains, p, full_re, full_im, x_re, x_im):
     """New gains of station p from its normal equations; returns the predicted χ² decrease."""
     n_dir = gains.shape[1]
@@ -141,7 +141,7 @@ def _update(n_re, n_im, rhs, gains, p, full_re, full_im, x_re, x_im):
     return decrease
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _sweep(a_re, a_im, c, use, gains, lookup, information):
     """One Gauss-Seidel sweep; the predicted decrease of χ².  information: diagonal of N_p."""
     n_ant, n_dir = gains.shape

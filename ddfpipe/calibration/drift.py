@@ -38,7 +38,7 @@ OUTLIER = 4.0
 """Departures from the smooth values beyond this many standard deviations are cut back to it."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _deviance(value, variance, decay, s2):
     """-2 log restricted likelihood and the mean of one series: value, variance, decay (n_time,).
 
@@ -65,7 +65,7 @@ def _deviance(value, variance, decay, s2):
     return square - cross * cross / ones + logs + np.log(ones), cross / ones
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _smooth(value, variance, decay, s2, mean, out):
     """Means of a series given all times, into out (n_time,)."""
     n = value.size

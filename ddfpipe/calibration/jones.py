@@ -87,7 +87,7 @@ def jones_statistics(model: np.ndarray, data: np.ndarray, weight: np.ndarray,
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _normal_rows(a, c, jones, lookup, p, n, r):
     """Normal matrices n (2, 2, 2) and right-hand sides r (2, 2) of the rows of J_p."""
     n[:] = 0

@@ -13,7 +13,7 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 """Reorderings that vectorise sums; NaN and infinity keep their meaning."""
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def cholesky(matrix, n):
     """Lower Cholesky factor in place of the lower triangle of (n, n) float64; False if it fails.
 
@@ -49,7 +49,7 @@ def cholesky(matrix, n):
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def cholesky_solve(factor, vector, n):
     """Solve L Lᵀ x = vector in place; factor (n, n) from `cholesky`, vector (n,) float64."""
     for i in range(n):
@@ -64,7 +64,7 @@ def cholesky_solve(factor, vector, n):
             vector[k] -= factor[i, k] * x
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def cholesky_inverse(factor, work, out, n):
     """out = (L Lᵀ)⁻¹, full symmetric (n, n) float64; work (n, n) scratch.
 
@@ -93,7 +93,7 @@ def cholesky_inverse(factor, work, out, n):
     _gram(work, out, n)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def _gram(lower, out, n):
     """Add Lᵀ L of a lower triangle, full symmetric, to zeros in out (n, n)."""
     k = 0
@@ -130,7 +130,7 @@ def invert_each(matrices, out):
     return ok
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def hermitian_factor(re, im, n):
     """Cholesky factor of a Hermitian matrix in place of its lower triangle; False if it fails."""
     for k in range(n):
@@ -163,7 +163,7 @@ def hermitian_factor(re, im, n):
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def hermitian_solve(re, im, x_re, x_im, n):
     """Solve a Hermitian positive system in place by Cholesky; False when it is not positive.
 
@@ -190,7 +190,7 @@ def hermitian_solve(re, im, x_re, x_im, n):
     return True
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def multiply(a, b, out, n):
     """out = a b for (n, n) float64 matrices; four rows of b at a time, as above."""
     for i in range(n):

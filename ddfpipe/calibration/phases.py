@@ -32,7 +32,7 @@ MAX_POWERS, POWER_TOLERANCE = 50, 1e-2
 """The start need not be better than the basin of the maximum."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _sweep(matrix, gain):
     """One Gauss-Seidel sweep over the stations; the largest change of a factor."""
     largest = 0.0

@@ -58,7 +58,7 @@ class LogGains:
         return np.exp(self.log_amp + 1j * self.phase)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def _times(n_re, n_im, g_re, g_im, out_re, out_im):
     """out (n_dir,) = N g of a packed Hermitian matrix."""
     k = 0
@@ -77,7 +77,7 @@ def _times(n_re, n_im, g_re, g_im, out_re, out_im):
         k += d + 1
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def _gradient(n_re, n_im, rhs, g, temper, log_amp, phase, mean, amp_precision, amp_shift, prior,
               prior_mean, vector):
     """Right-hand side of one station's step; see the module's text."""
@@ -97,7 +97,7 @@ def _gradient(n_re, n_im, rhs, g, temper, log_amp, phase, mean, amp_precision, a
         vector[n_dir + d] = s.imag + pull
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _curvature(n_re, n_im, g, temper, amp_precision, prior, matrix, information):
     """Lower triangle of one station's (2 n_dir)² matrix; information gets Re T (n_dir, n_dir)."""
     n_dir = g.size
@@ -120,7 +120,7 @@ def _curvature(n_re, n_im, g, temper, amp_precision, prior, matrix, information)
         matrix[d, d] += 1e-7 * largest
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _take_step(vector, log_amp, phase, g):
     """Apply a capped step to one station."""
     n_dir = g.size
@@ -131,7 +131,7 @@ def _take_step(vector, log_amp, phase, g):
         g[d] = complex(r * np.cos(phase[d]), r * np.sin(phase[d]))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _mean_amplitudes(log_amp, amp_shift, amp_precision, seen, mean):
     """Mean of the amplitudes of the stations seen, weighted by their priors; kept without any."""
     n_ant, n_dir = log_amp.shape
@@ -147,7 +147,7 @@ def _mean_amplitudes(log_amp, amp_shift, amp_precision, seen, mean):
         mean[d] = total / weight
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _shift_mean(log_amp, mean, seen, information, amp_precision, amp_shift):
     """Move all amplitudes along their mean by a Newton step, then set the mean."""
     n_ant, n_dir = log_amp.shape
@@ -183,7 +183,7 @@ def _shift_mean(log_amp, mean, seen, information, amp_precision, amp_shift):
                 log_amp[p, d] = mean[d] + amp_shift[p, d]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _sweep(a_re, a_im, c, use, lookup, temper, log_amp, phase, mean, amp_precision, amp_shift,
            prior, prior_mean, factors, refactor, seen, total):
     """One Gauss-Seidel sweep: (predicted fall of χ² + priors, longest step).
@@ -241,7 +241,7 @@ def _posterior(a_re, a_im, c, use, lookup, temper, g, prior, precision):
                 precision[p, e, d] = precision[p, d, e]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _diagonal(factors, out):
     """Diagonals of the matrices with these factors: out (2, n_ant, n_dir), amplitudes
     and phases."""

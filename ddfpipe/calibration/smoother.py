@@ -10,7 +10,7 @@ from numba import njit
 from ddfpipe.calibration.linalg import cholesky, cholesky_inverse, multiply
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _predict_one(covariance, alpha, noise, out):
     """out = Φ P Φᵀ + Q of one station, Φ = α I + (1 - α) 11ᵀ/n."""
     n = covariance.shape[0]

@@ -75,7 +75,7 @@ class BlockStatistics:
                                self.power * factor, self.count)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _weigh(data, weight, channels, first, lanes, t0, t1, c0, c1, root, power, count):
     """Roots of the weights of a chunk into root (lane, sample), zero where there is none; Σ w |D|²
     and the number of samples are added to power and count."""
@@ -95,7 +95,7 @@ def _weigh(data, weight, channels, first, lanes, t0, t1, c0, c1, root, power, co
                 s += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _fill(values, channels, first, lanes, t0, t1, c0, c1, root, row, x):
     """Weighted samples of values (time, bl, chan) into a row of x; no sample: zero."""
     start = row * CHUNK * 2 * LANES
@@ -119,7 +119,7 @@ def _products(x, i, j):
             + x[i + _STEP3] * x[j + _STEP3])
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, fastmath=FAST, forceinline=True)
 def _add_tile(x, d, e, n, sums, at):
     """Add Σ conj(row) row for the 2 × 2 rows d, d+1 by e, e+1 of x to eight rows of sums from at.
 
@@ -150,7 +150,7 @@ def _add_tile(x, d, e, n, sums, at):
             sums[k] += _products(x, i1, j1 + _IM) - _products(x, i1 + _IM, j1)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _unpack(sums, first, lanes, a_re, a_im, c):
     """Tiles of a group of baselines as packed A and c; the row behind the directions is the
     data."""

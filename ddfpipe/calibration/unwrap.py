@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _krige(residual, variance, covariance, order, mean, cond):
     """Conditional mean (n_dir,) of one station's phases given wrapped residuals."""
     n_dir = residual.size

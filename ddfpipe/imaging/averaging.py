@@ -114,7 +114,7 @@ def plan_averaging(*, uvw, rate, freq, chan_width: float, interval: float, facet
     return AveragingPlan(n_time, n_chan, last, edges, n_groups)
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(cache=True, nogil=True, fastmath=FASTMATH, forceinline=True)
 def _turn(uvw, nu, centre, pc, ps):
     """Cosine and sine of the phase of the facet's centre for rows uvw (row, 3) s, chan nu Hz."""
     n = nu.size
@@ -126,7 +126,7 @@ def _turn(uvw, nu, centre, pc, ps):
         pc[i], ps[i] = sincos_turns(pc[i])
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(cache=True, nogil=True, fastmath=FASTMATH, forceinline=True)
 def _weigh(vis, weight, kr, ki, chan_index, pc, ps, wr, wi, wn):
     """wr + i wi = w K* V exp(-i phase) and wn = w|K|² of one row; zero where w is not positive."""
     zero = np.float32(0)
@@ -145,7 +145,7 @@ def _weigh(vis, weight, kr, ki, chan_index, pc, ps, wr, wi, wn):
         wn[c] = w * (kr[f] * kr[f] + ki[f] * ki[f])
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(cache=True, nogil=True, fastmath=FASTMATH, forceinline=True)
 def _gather(uvw, nu, offset, weight, wr, wi, wn, edges, n_groups, small, large):
     """Add one row to its cells: small (3, group) re, im, w; large (4, group) w|K|² u, v, w, 1.
 
@@ -170,7 +170,7 @@ def _gather(uvw, nu, offset, weight, wr, wi, wn, edges, n_groups, small, large):
         large[3, g] += ns
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(cache=True, nogil=True, fastmath=FASTMATH, forceinline=True)
 def _emit(n_groups, centre, small, large, at, out, totals):
     """Turn the cells of one baseline into samples from position `at` on and clear them."""
     uvw, vis, weight, norm = out
@@ -198,7 +198,7 @@ def _emit(n_groups, centre, small, large, at, out, totals):
     return at
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(cache=True, nogil=True, fastmath=FASTMATH, forceinline=True)
 def _emit_row(coord, nu, vis, weight, kr, ki, chan_index, at, out, totals):
     """Samples of a row that is not averaged: K* V as it is, no turning there and back."""
     uvw, out_vis, out_weight, norm = out

@@ -37,7 +37,7 @@ _STEPS = 32
 """Most channels whose phasors follow from one another."""
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _lay_out(vis, weight, t0, n, b0, some, re, im, wt):
     """wt, w Re V and w Im V, each (baseline, chan, TIMES) flat, of times t0 ... t0 + n and of
     baselines from b0 on; some (ROWS,): sums of their weights."""
@@ -61,7 +61,7 @@ def _lay_out(vis, weight, t0, n, b0, some, re, im, wt):
                     im[o] = w * v.imag if good else zero
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _choose(uvw, n, facet, rates, steps, dec, sizes, n_groups, n_chan):
     """(times, channels) to average of one baseline and block, as `averaging.plan_averaging`.
 
@@ -93,7 +93,7 @@ def _choose(uvw, n, facet, rates, steps, dec, sizes, n_groups, n_chan):
     return times, chans
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _start(n, psf, delay, nu, step, gain, p, q, pr, pi, sr, si, kn):
     """Phasors of a channel times K, of the step to the next channel, and |K|², for n times.
 
@@ -123,7 +123,7 @@ def _start(n, psf, delay, nu, step, gain, p, q, pr, pi, sr, si, kn):
             pr[i], pi[i] = pr[i] * x - pi[i] * y, pr[i] * y + pi[i] * x
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _add_channels(n, base, first, last, offset, re, im, wt, pr, pi, sr, si, kn, ar, ai, an, ax):
     """Add channels first ... last - 1 to the sums of each time, and step the phasors on.
 
@@ -149,7 +149,7 @@ def _add_channels(n, base, first, last, offset, re, im, wt, pr, pi, sr, si, kn, 
         store(ax, t, s_x)
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _add_weights(n, base, first, last, offset, wt, kn, an, ax):
     """As `_add_channels`, of the weights alone."""
     for t in range(0, n, LANES):
@@ -162,7 +162,7 @@ def _add_weights(n, base, first, last, offset, wt, kn, an, ax):
         store(ax, t, s_x)
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _smear(n, uvw, centre, rates, steps, nu, ar, an):
     """ar = an times what a source at the facet's centre keeps of itself (see `smearing`)."""
     l, m, n1 = centre
@@ -174,7 +174,7 @@ def _smear(n, uvw, centre, rates, steps, nu, ar, an):
         ar[i] = an[i] * factor
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _deliver(n, psf, middle, x, y, tau, vis, facet, shape, at, first, taps, poly, offset, grid):
     """Put n samples on a facet's grid.
 

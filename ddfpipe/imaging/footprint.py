@@ -24,7 +24,7 @@ WIDTH = 2 * HALF + 1
 BETA = 8.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def footprint(offset, w, dw):
     """Weights w (WIDTH,) of pixels -HALF..HALF for a place `offset` pixels from the middle one.
 
@@ -84,7 +84,7 @@ def spread(y: np.ndarray, x: np.ndarray, flux: np.ndarray, image: np.ndarray) ->
     return image
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def sample(image, cy, cx, wy, wx):
     """Value of image (ny, nx) at the place of footprints wy, wx about pixel (cy, cx)."""
     total = 0.0

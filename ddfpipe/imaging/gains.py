@@ -112,7 +112,7 @@ def times_conjugate(p, q):
     return p.real * q.real + p.imag * q.imag, p.imag * q.real - p.real * q.imag
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(cache=True, nogil=True, fastmath=FASTMATH, forceinline=True)
 def baseline_gain(gain, block, p, q, kr, ki):
     """Fill kr, ki (channel block,) with K = g_p g_q* of one baseline and time block."""
     for f in range(gain.shape[1]):

@@ -22,7 +22,7 @@ BLOCK = 256
 """Samples whose positions and taps are worked out together."""
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def place(n, x, y, tau, vis, shape, at, first):
     """Fold n samples into the half-grid; at (n,) first cell, -1 as it was; first: s of the taps.
 
@@ -48,7 +48,7 @@ def place(n, x, y, tau, vis, shape, at, first):
         vis[2 * i + 1] *= np.float32(fold)
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def make_taps(n, first, poly, taps):
     """taps (16 n,): eight values of the kernel in u, then in v, of each sample."""
     p0, p1, p2, p3 = load(poly, 0), load(poly, 16), load(poly, 32), load(poly, 48)
@@ -108,7 +108,7 @@ def _put_one(i, at, tau, taps, vis, offset, shape, grid):
         t0, t1 = t1, two * t1 - t0
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def put(n, at, tau, taps, vis, offset, shape, most, grid):
     """Add n samples, vis (2 n,) re and im, to the planes that begin at grid[offset]."""
     line, sheet, n_planes = shape[2], shape[3], shape[4]
@@ -170,7 +170,7 @@ def put(n, at, tau, taps, vis, offset, shape, most, grid):
         start = end
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def get(n, at, tau, taps, vis, offset, shape, most, grid):
     """Fill vis (2 n,) with n samples from the planes: the transpose of `put`."""
     line, sheet, n_planes = shape[2], shape[3], shape[4]

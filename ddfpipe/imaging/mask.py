@@ -77,7 +77,7 @@ def _union(index, nx):
     return parent
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _root(parent, i):
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -85,7 +85,7 @@ def _root(parent, i):
     return i
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _join(parent, i, j):
     a, b = _root(parent, i), _root(parent, j)
     if a < b:

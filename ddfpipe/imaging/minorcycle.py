@@ -15,7 +15,7 @@ BLOCK = 256
 """Pixels of the list whose maximum is kept; the search looks at one value a block."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _refresh(block, score, headroom, allow_negative, best, where):
     """Largest usable score of a block of the pixel list, and its position."""
     top = -1.0
@@ -33,7 +33,7 @@ def _refresh(block, score, headroom, allow_negative, best, where):
     where[block] = place
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def fit_spectrum(values, centre, norm, weight, slope, n_terms, out):
     """Fit band values r_b by centre_b norm_b (a + c slope_b), inverse variances weight/centre.
 
@@ -60,7 +60,7 @@ def fit_spectrum(values, centre, norm, weight, slope, n_terms, out):
         out[b] = a + c * slope[b]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _subtract(score, coef, vals, cols, row_start, row, col, flux, patch, stamp, mark, touched):
     """Subtract one component from the listed pixels; returns how many blocks it touched."""
     half = patch.shape[1] // 2

@@ -214,7 +214,7 @@ def _centred(vis, uvw, freq, centre, out):
                 out[1, t, c, b] = v.imag * x - v.real * y
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _combine(n, values, at, step, weight, first, count, out, to):
     """out[to + i] = sum over k < count of weight[first + k] values[at + k step + i], i < n."""
     for i in range(0, n, LANES):
@@ -226,7 +226,7 @@ def _combine(n, values, at, step, weight, first, count, out, to):
         store(out, to + i, total)
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _rotate(n, phasor, out, at):
     """Turn out[at + i] + j out[at + i + half] by phasors [cos, sin, their step's cos, sin], which
     go on to the next channel."""

@@ -76,7 +76,7 @@ def curvature(core):
             (v[2, 2] - v[2, 0] - v[0, 2] + v[0, 0]) / (4 * h**2))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _add_source(box, core, y, x, flux, sign):
     """Add a source at (y, x), counted from the middle of box (band, k, k), seen with the PSF."""
     reach, middle = box.shape[1] // 2, core.shape[1] // 2
@@ -110,7 +110,7 @@ def _add_source(box, core, y, x, flux, sign):
                 box[b, i, j] += f * total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _climb(box, y, x, drift, peak, bend, norm, weight, slope, n_terms, flux):
     """Newton's way to the maximum of the bands' common image; (found, y, x), fluxes in `flux`.
 
@@ -152,7 +152,7 @@ def _climb(box, y, x, drift, peak, bend, norm, weight, slope, n_terms, flux):
     return length < 1e-3, y, x
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _left(box, y, x, lobe, weight):
     """Largest absolute value of the band mean near (y, x), and its mean in the outer half."""
     reach = box.shape[1] // 2
@@ -173,7 +173,7 @@ def _left(box, y, x, lobe, weight):
     return worst, ring / max(count, 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _cut(image, row, col, box):
     """Copy the surroundings of a pixel of image (band, ny, nx) to box, zeros beyond the border.
 

@@ -12,7 +12,7 @@ from numba import njit
 from ddfpipe.imaging.phasor import BORROW
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def _singles(n, nu0, uvw, facet, ar, ai, an, ax, x, y, tau, vis, at, count):
     """`mean_times` where nothing is averaged in time: a time without weight takes a place too."""
     a, b, us, vs, ws = facet[0], facet[1], facet[2], facet[3], facet[4]
@@ -31,7 +31,7 @@ def _singles(n, nu0, uvw, facet, ar, ai, an, ax, x, y, tau, vis, at, count):
     return count + n, total
 
 
-@njit(**BORROW)
+@njit(**BORROW, forceinline=True)
 def mean_times(n, times, ends, nu0, uvw, facet, ar, ai, an, ax, x, y, tau, vis, at, count):
     """Append the means of up to `times` times to the samples from `count` on.
 

@@ -22,7 +22,7 @@ UNIFORM = -2.0
 """Robustness at and below which weights are plainly uniform."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _cell(u, v, half):
     """(row, column) in the half plane v >= 0 of a uv position in cells; (-1, -1) off the grid."""
     iu = int(np.rint(u))

@@ -18,7 +18,7 @@ EARTH_RATE = 7.292115e-5
 """Rotation of the Earth, rad/s."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _sinc(x):
     """sin(x)/x."""
     if abs(x) < 1e-4:
@@ -26,7 +26,7 @@ def _sinc(x):
     return math.sin(x) / x
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _turned(uvw, pole, angle, out):
     """Baseline `uvw` after the Earth turned by `angle` about `pole` (Rodrigues); into `out`."""
     s = math.sin(angle)
@@ -37,7 +37,7 @@ def _turned(uvw, pole, angle, out):
     out[2] = uvw[2] * c + (pole[0] * uvw[1] - pole[1] * uvw[0]) * s + pole[2] * dot
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def coherencies(uvw, pole, lmn, shape, flux, freq, interval, width, nsub, out):
     """Smeared coherency of each source on one baseline at one time.
 
