@@ -9,6 +9,9 @@ import numpy as np
 WELL_KNOWN = 0.1
 """Stated error in rad below which a phase has to keep its word."""
 
+ROUNDS = 20
+"""Times that phases are wrapped anew around the shift of their direction."""
+
 LARGE = 60 * np.pi / 648000
 """Sources of this width (60 arcsec) and more say nothing of the gains of long baselines."""
 
@@ -80,19 +83,26 @@ def station_uvw(ms: Path) -> np.ndarray:
 def without_shift(left: np.ndarray, weight: np.ndarray, uv: np.ndarray, freq: np.ndarray):
     """(phases less those of a constant shift of each direction, shifts (dir, 2) in arcsec).
 
-    Whoever calibrates on his own image cannot know where on the sky a direction lies.
+    Whoever calibrates on his own image cannot know where on the sky a direction lies, nor the phase
+    that all stations share.  Far stations turn by more than half a circle for a shift that is
+    nothing beside the beam, so phases are wrapped anew around each shift that is found.
     left, weight: (ms, time, ant, dir); uv: (time, ant, 2) m; freq: (ms,) Hz.
     """
     basis = 2 * np.pi * uv[None] * (freq / 299792458.0)[:, None, None, None]
-    out, shifts = left.copy(), []
+    out, shifts = np.empty_like(left), []
     for d in range(left.shape[-1]):
         w = weight[..., d]
         # The gauge of each time goes with the mean over stations.
         centred = basis - (basis * w[..., None]).sum(2, keepdims=True) / np.maximum(
             w.sum(2), 1e-9)[:, :, None, None]
         normal = np.einsum("mtai,mtaj,mta->ij", centred, centred, w)
-        shift = np.linalg.solve(normal, np.einsum("mtai,mta,mta->i", centred, left[..., d], w))
-        out[..., d] -= centred @ shift
+        shift = np.zeros(2)
+        for _ in range(ROUNDS):
+            turned = np.exp(1j * (left[..., d] - basis @ shift))
+            rest = np.angle(turned * np.conj((turned * w).sum(2, keepdims=True)))
+            step = np.linalg.solve(normal, np.einsum("mtai,mta,mta->i", centred, rest, w))
+            shift += step
+        out[..., d] = rest - centred @ step
         shifts.append(np.rad2deg(shift) * 3600)
     return out, np.array(shifts)
 

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from hard_skies import dig_gaps, judged, preset, rate, run_config, toml_text  # noqa: E402
+from known_phases import without_shift  # noqa: E402
 from skies import SKIES, Extra, Gap, HardSky  # noqa: E402
 
 from ddfpipe.simulate.run import simulate  # noqa: E402
@@ -90,3 +91,20 @@ def test_extended_sources_and_those_outside_exist():
         names = {extra.name for extra in sky.extras}
         assert names.issuperset(sky.extended) and names.issuperset(sky.outside)
         assert all(isinstance(extra, Extra) and extra.flux > 0 for extra in sky.extras)
+
+
+def test_phases_of_a_shifted_direction_are_compared_as_if_it_were_not():
+    """Stations of 60 km turn by more than half a circle; one that was not solved is left out."""
+    rng = np.random.default_rng(4)
+    freq, shift = np.array([120e6, 160e6]), np.deg2rad(np.array([4.0, -3.0]) / 3600)
+    place = np.append(rng.uniform(-1e3, 1e3, (14, 2)), rng.uniform(-6e4, 6e4, (6, 2)), axis=0)
+    turn = np.linspace(0, 2, 30)[:, None]
+    uv = np.stack([place[:, 0] * np.cos(turn), place[:, 1] * np.sin(1 + turn)], axis=-1)
+    noise = rng.normal(0, 0.1, (2, 30, 20, 1))
+    turns = 2 * np.pi * (uv @ shift)[None] * (freq / 299792458.0)[:, None, None]
+    assert np.ptp(turns) > 2 * np.pi
+    left, weight = np.angle(np.exp(1j * (turns[..., None] + noise + 1.0))), np.ones(noise.shape)
+    left[:, 7, 19], weight[:, 7, 19] = 2.0, 0.0
+    rest, found = without_shift(left, weight, uv, freq)
+    np.testing.assert_allclose(found, [[4.0, -3.0]], atol=0.05)
+    assert np.abs(rest - noise)[weight > 0].max() < 0.2

@@ -89,8 +89,8 @@ def phase_errors(run: Path, field: Path, sets: list[str] | None = None,
     sets: solution sets of directions to multiply, by default those of the final image.
     stations: numbers of those that count, all by default.
     What no calibration on one's own image can know is left out: one phase a direction and time,
-    and a constant shift of each direction on the sky.  Directions count by the flux of their
-    sources, stations alike.
+    and a constant shift of each direction on the sky; so are intervals that a set says it did not
+    solve.  Directions count by the flux of their sources, stations alike.
     """
     from ddfpipe.calibration.gains import interpolate_index
     from ddfpipe.data.clusters import read_clusters
@@ -105,18 +105,22 @@ def phase_errors(run: Path, field: Path, sets: list[str] | None = None,
     owner = np.argmin(np.hypot(*(a["source_lmn"][:, None, :2] - lm).transpose(2, 0, 1)), axis=1)
     flux = np.bincount(owner, a["source_flux"], len(lm))
     uv, lefts, freqs = station_uvw(field / str(a["ms"][0]))[:, stations], [], []
+    weights = []
     for index, ms in enumerate(str(name) for name in a["ms"]):
         freqs.append(float(a[f"freq_{index}"][len(a[f"freq_{index}"]) // 2]))
         true, _ = true_gains(truth, index, owner, len(lm), a["source_flux"])
         names = sets or applied_names(run / "SOLSDIR", ms)
         tables = [load_solution(run / "SOLSDIR", ms, name) for name in (*names, di_set(run, ms))]
-        found = prod(np.exp(1j * np.angle(at(t, a["time"], freqs[-1])[0])) for t in tables)
+        gains = [at(table, a["time"], freqs[-1]) for table in tables]
+        found = prod(np.exp(1j * np.angle(gain)) for gain, _ in gains)
+        solved = prod(np.isfinite(error).astype(float) for _, error in gains)
         slots = interpolate_index(tables[0], a["time"], np.array(freqs[-1:]))[0]
-        left = interval_means(np.exp(1j * np.angle(found * np.conj(true))), slots)[:, stations]
-        lefts.append(np.angle(left * np.conj(left.mean(axis=1, keepdims=True))))
-    left, shifts = without_shift(np.array(lefts), np.ones(np.shape(lefts)),
-                                 interval_means(uv, slots), np.array(freqs))
-    rms = np.sqrt((left**2).mean(axis=(0, 1, 2)))
+        left = interval_means(np.exp(1j * np.angle(found * np.conj(true))), slots)
+        lefts.append(np.angle(left[:, stations]))
+        weights.append(np.floor(interval_means(solved, slots)[:, stations]))
+    left, weight = np.array(lefts), np.array(weights)
+    left, shifts = without_shift(left, weight, interval_means(uv, slots), np.array(freqs))
+    rms = np.sqrt((weight * left**2).sum(axis=(0, 1, 2)) / weight.sum(axis=(0, 1, 2)))
     order = np.argsort(-flux)
     return {
         "phase_error_rad": float(np.sqrt(np.average(rms**2, weights=flux))),
