@@ -290,7 +290,8 @@ COLUMNS = {
     "artefacts at the brightest, mJy/beam; before directions":
         lambda f: f"{1e3 * f['excess_final']:.2f}; {1e3 * f['excess_di']:.1f}",
     "peak of the brightest": lambda f: f"{f['brightest_over_clean']:.3f}",
-    "flux: median, scatter": lambda f: f"{f['flux_over_truth']:.3f}, {f['flux_scatter']:.3f}",
+    "flux: median, scatter (sources)":
+        lambda f: f"{f['flux_over_truth']:.3f}, {f['flux_scatter']:.3f} ({f['sources']})",
     "extended flux": lambda f: (f"{f['extended_over_truth']:.3f}" if "extended_over_truth" in f
                                 else ""),
     "faint flux left": lambda f: f"{f['survival']:.2f} ± {f['survival_error']:.2f}",
