@@ -100,7 +100,8 @@ def without_shift(left: np.ndarray, weight: np.ndarray, uv: np.ndarray, freq: np
         for _ in range(ROUNDS):
             turned = np.exp(1j * (left[..., d] - basis @ shift))
             rest = np.angle(turned * np.conj((turned * w).sum(2, keepdims=True)))
-            step = np.linalg.solve(normal, np.einsum("mtai,mta,mta->i", centred, rest, w))
+            pull = np.einsum("mtai,mta,mta->i", centred, rest, w)
+            step = np.linalg.lstsq(normal, pull)[0]
             shift += step
         out[..., d] = rest - centred @ step
         shifts.append(np.rad2deg(shift) * 3600)

@@ -104,8 +104,8 @@ def phase_errors(run: Path, field: Path, sets: list[str] | None = None,
     lm = np.stack(catalogue.lm(*a["centre"]), axis=1)
     owner = np.argmin(np.hypot(*(a["source_lmn"][:, None, :2] - lm).transpose(2, 0, 1)), axis=1)
     flux = np.bincount(owner, a["source_flux"], len(lm))
-    uv, lefts, freqs = station_uvw(field / str(a["ms"][0]))[:, stations], [], []
-    weights = []
+    uv = station_uvw(field / str(a["ms"][0]))[:, stations]
+    lefts, weights, freqs = [], [], []
     for index, ms in enumerate(str(name) for name in a["ms"]):
         freqs.append(float(a[f"freq_{index}"][len(a[f"freq_{index}"]) // 2]))
         true, _ = true_gains(truth, index, owner, len(lm), a["source_flux"])
@@ -120,10 +120,11 @@ def phase_errors(run: Path, field: Path, sets: list[str] | None = None,
         weights.append(np.floor(interval_means(solved, slots)[:, stations]))
     left, weight = np.array(lefts), np.array(weights)
     left, shifts = without_shift(left, weight, interval_means(uv, slots), np.array(freqs))
-    rms = np.sqrt((weight * left**2).sum(axis=(0, 1, 2)) / weight.sum(axis=(0, 1, 2)))
+    count = weight.sum(axis=(0, 1, 2))
+    rms = np.sqrt((weight * left**2).sum(axis=(0, 1, 2)) / np.maximum(count, 1))
     order = np.argsort(-flux)
     return {
-        "phase_error_rad": float(np.sqrt(np.average(rms**2, weights=flux))),
+        "phase_error_rad": float(np.sqrt(np.average(rms**2, weights=flux * (count > 0)))),
         "phase_error_by_direction": [round(float(v), 3) for v in rms[order]],
         "shift_by_direction_arcsec": [round(float(v), 2) for v in np.hypot(*shifts.T)[order]],
     }
