@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -108,51 +110,82 @@ def without_shift(left: np.ndarray, weight: np.ndarray, uv: np.ndarray, freq: np
     return out, np.array(shifts)
 
 
+@dataclass
+class Difference:
+    """Gains that a run found in a measurement set over those of the simulation."""
+
+    gain: np.ndarray
+    """(interval, ant, dir) means over solution intervals; only its phases mean anything."""
+    errors: list
+    """(time, ant, dir) rad that each solution set states; infinite where it did not solve."""
+    slots: np.ndarray
+    """(time,) solution interval of each time."""
+    spread: np.ndarray
+    """(ant, dir) rad, as of `true_gains`."""
+
+
+class Comparison:
+    """The gains of a run beside those of the simulation, measurement set by measurement set.
+
+    Truth is averaged over each interval of the first solution set, for a gain is constant there.
+    """
+
+    def __init__(self, run: Path, field: Path):
+        from ddfpipe.data.clusters import read_clusters
+        from ddfpipe.naming import CLUSTERS
+        from ddfpipe.simulate.truth import read_truth
+
+        self.solutions, self.truth = run / "SOLSDIR", read_truth(field)
+        a = self.truth.arrays
+        lm = np.stack(read_clusters(run / CLUSTERS).lm(*a["centre"]), axis=1)
+        apart = a["source_lmn"][:, None, :2] - lm
+        self.owner = np.argmin(np.hypot(*apart.transpose(2, 0, 1)), axis=1)
+        self.n_dir = len(lm)
+        self.flux, self.size = a["source_flux"], a["source_size"][:, 0]
+        self.sets = [str(name) for name in a["ms"]]
+        channels = [a[f"freq_{index}"] for index in range(len(self.sets))]
+        self.freqs = np.array([freq[len(freq) // 2] for freq in channels])
+        self.uv = station_uvw(field / self.sets[0])
+
+    def of_set(self, index: int, names: list[str], flux: np.ndarray) -> Difference:
+        """The product of solution sets over the truth; sources count by `flux` (source,)."""
+        from ddfpipe.calibration.gains import interpolate_index
+        from ddfpipe.data.solutions import load_solution
+
+        times, freq = self.truth.arrays["time"], self.freqs[index]
+        true, spread = true_gains(self.truth, index, self.owner, self.n_dir, flux)
+        tables = [load_solution(self.solutions, self.sets[index], name) for name in names]
+        gains, errors = zip(*(at(table, times, freq) for table in tables), strict=True)
+        slots = interpolate_index(tables[0], times, np.array([freq]))[0]
+        unit = np.exp(1j * np.angle(prod(gains) * np.conj(true)))
+        return Difference(interval_means(unit, slots), list(errors), slots, spread)
+
+
 def phases(run: Path, field: Path, sets: tuple[str, ...], di: str) -> dict:
     """Ratio of true to stated phase errors of the product of solution sets, gauge removed.
 
     sets: direction-dependent sets, the first one states the errors.  di: full-Jones set applied
-    before.  The gauge is one phase a direction and time, common to all stations.  Truth is averaged
-    over each solution interval, for a gain is constant there.  "Expected" adds the spread of what
-    the sources of a direction see to the stated error, and leaves its shift on the sky out.
+    before.  The gauge is one phase a direction and time, common to all stations.  "Expected" adds
+    the spread of what the sources of a direction see to the stated error, and leaves its shift on
+    the sky out.
     """
-    from ddfpipe.calibration.gains import interpolate_index
-    from ddfpipe.data.clusters import read_clusters
-    from ddfpipe.data.solutions import load_solution
-    from ddfpipe.naming import CLUSTERS
-    from ddfpipe.simulate.truth import read_truth
-
-    truth = read_truth(field)
-    a = truth.arrays
-    catalogue = read_clusters(run / CLUSTERS)
-    lm = np.stack(catalogue.lm(*a["centre"]), axis=1)
-    owner = np.argmin(np.hypot(*(a["source_lmn"][:, None, :2] - lm).transpose(2, 0, 1)), axis=1)
-    lefts, known, spreads, freqs = [], [], [], []
-    uv = station_uvw(field / str(a["ms"][0]))
-    for index, ms in enumerate(str(name) for name in a["ms"]):
-        freq = float(a[f"freq_{index}"][len(a[f"freq_{index}"]) // 2])
-        compact = np.where(a["source_size"][:, 0] < LARGE, a["source_flux"], 0)
-        true, spread = true_gains(truth, index, owner, len(lm), compact)
-        table = load_solution(run / "SOLSDIR", ms, sets[0])
-        found, stated = at(table, a["time"], freq)
-        slots = interpolate_index(table, a["time"], np.array([freq]))[0]
-        for name in sets[1:]:
-            found = found * at(load_solution(run / "SOLSDIR", ms, name), a["time"], freq)[0]
-        found = found * at(load_solution(run / "SOLSDIR", ms, di), a["time"], freq)[0]
-        difference = interval_means(np.exp(1j * np.angle(found * np.conj(true))), slots)
-        stated = interval_means(stated, slots)
+    both = Comparison(run, field)
+    compact = np.where(both.size < LARGE, both.flux, 0)
+    lefts, known, spreads = [], [], []
+    for index in range(len(both.sets)):
+        found = both.of_set(index, [*sets, di], compact)
+        stated = interval_means(found.errors[0], found.slots)
         good = np.isfinite(stated) & (stated < WELL_KNOWN)
         weight = np.where(good, 1 / np.maximum(stated, 1e-3) ** 2, 0)
-        gauge = (difference * weight).sum(axis=1, keepdims=True)
-        left = np.angle(difference * np.conj(gauge))
+        gauge = (found.gain * weight).sum(axis=1, keepdims=True)
+        left = np.angle(found.gain * np.conj(gauge))
         lefts.append(left)
         known.append(np.where(good, np.maximum(stated, 1e-6), np.inf))
-        spreads.append(np.broadcast_to(spread, left.shape))
-        freqs.append(freq)
+        spreads.append(np.broadcast_to(found.spread, left.shape))
     left, known = np.array(lefts), np.array(known)
     moved, shifts = without_shift(
-        left, np.where(np.isfinite(known), known**-2.0, 0), interval_means(uv, slots),
-        np.array(freqs),
+        left, np.where(np.isfinite(known), known**-2.0, 0), interval_means(both.uv, found.slots),
+        both.freqs,
     )
     ratio = np.where(np.isfinite(known), left / known, np.nan)
     error = np.where(np.isfinite(known), left, np.nan)

@@ -24,13 +24,12 @@ import json
 import os
 import sys
 from contextlib import suppress
-from math import prod
 from pathlib import Path
 
 import numpy as np
 from checkout import ROOT, use_own_package
 from known_answer import FINAL, artefacts, companions, fluxes, survival
-from known_phases import at, interval_means, station_uvw, true_gains, without_shift
+from known_phases import Comparison, interval_means, without_shift
 from programcost import run as run_program
 from three_fields import FIELDS, chosen, peaks_over_truth, simulated
 
@@ -92,34 +91,18 @@ def phase_errors(run: Path, field: Path, sets: list[str] | None = None,
     and a constant shift of each direction on the sky; so are intervals that a set says it did not
     solve.  Directions count by the flux of their sources, stations alike.
     """
-    from ddfpipe.calibration.gains import interpolate_index
-    from ddfpipe.data.clusters import read_clusters
-    from ddfpipe.data.solutions import load_solution
-    from ddfpipe.naming import CLUSTERS
-    from ddfpipe.simulate.truth import read_truth
-
-    truth = read_truth(field)
-    a = truth.arrays
-    catalogue = read_clusters(run / CLUSTERS)
-    lm = np.stack(catalogue.lm(*a["centre"]), axis=1)
-    owner = np.argmin(np.hypot(*(a["source_lmn"][:, None, :2] - lm).transpose(2, 0, 1)), axis=1)
-    flux = np.bincount(owner, a["source_flux"], len(lm))
-    uv = station_uvw(field / str(a["ms"][0]))[:, stations]
-    lefts, weights, freqs = [], [], []
-    for index, ms in enumerate(str(name) for name in a["ms"]):
-        freqs.append(float(a[f"freq_{index}"][len(a[f"freq_{index}"]) // 2]))
-        true, _ = true_gains(truth, index, owner, len(lm), a["source_flux"])
-        names = sets or applied_names(run / "SOLSDIR", ms)
-        tables = [load_solution(run / "SOLSDIR", ms, name) for name in (*names, di_set(run, ms))]
-        gains = [at(table, a["time"], freqs[-1]) for table in tables]
-        found = prod(np.exp(1j * np.angle(gain)) for gain, _ in gains)
-        solved = prod(np.isfinite(error).astype(float) for _, error in gains)
-        slots = interpolate_index(tables[0], a["time"], np.array(freqs[-1:]))[0]
-        left = interval_means(np.exp(1j * np.angle(found * np.conj(true))), slots)
-        lefts.append(np.angle(left[:, stations]))
-        weights.append(np.floor(interval_means(solved, slots)[:, stations]))
+    both = Comparison(run, field)
+    flux = np.bincount(both.owner, both.flux, both.n_dir)
+    lefts, weights = [], []
+    for index, ms in enumerate(both.sets):
+        names = [*(sets or applied_names(run / "SOLSDIR", ms)), di_set(run, ms)]
+        found = both.of_set(index, names, both.flux)
+        solved = np.isfinite(sum(found.errors))
+        lefts.append(np.angle(found.gain[:, stations]))
+        weights.append(np.floor(interval_means(solved, found.slots)[:, stations]))
     left, weight = np.array(lefts), np.array(weights)
-    left, shifts = without_shift(left, weight, interval_means(uv, slots), np.array(freqs))
+    uv = interval_means(both.uv[:, stations], found.slots)
+    left, shifts = without_shift(left, weight, uv, both.freqs)
     count = weight.sum(axis=(0, 1, 2))
     rms = np.sqrt((weight * left**2).sum(axis=(0, 1, 2)) / np.maximum(count, 1))
     order = np.argsort(-flux)
