@@ -2,7 +2,8 @@
 """One small simulated field through the whole recipe with every engine that is here; a table.
 
     python tests/bench/three_engines.py FOLDER [--engines native,wsclean,mixed,ddfacet,killms]
-                                        [--field scans|hour|long|tiny] [WORD...]
+                                        [--field scans|hour|long|tiny] [--seed N]
+                                        [WORD...]
 
 simulates FOLDER/field (kept if it is there), runs `pipeline.py` unattended in FOLDER/<engine>
 (finished stages are kept), images the noise alone and the error-free field with each run's own
@@ -220,8 +221,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--field", choices=FIELDS, default="scans")
+    parser.add_argument("--seed", type=int, help="of another field of the same kind")
     options, words = parser.parse_known_args()
-    spec, config = chosen(options.field)
+    spec, config = chosen(options.field, options.seed)
     faint = options.field != "tiny"
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)

@@ -118,8 +118,17 @@ def changed(text: str, changes: dict) -> str:
     return text
 
 
-def chosen(name: str) -> tuple[str, str]:
-    """(specification, configuration) of a field; {field} stands for where it lies."""
+def chosen(name: str, seed: int | None = None) -> tuple[str, str]:
+    """(specification, configuration) of a field; {field} stands for where it lies.
+
+    seed: of other sources, ionosphere, errors and noise of the same kind.
+    """
+    spec, config = described(name)
+    return (spec if seed is None else changed(spec, {"seed": seed})), config
+
+
+def described(name: str) -> tuple[str, str]:
+    """The same with the seed that the field has by itself."""
     if name == "tiny":
         spec = TINY_FIELD.replace('beam = "array_factor"', 'beam = "none"')
         parts = TINY_RUN | {"image": TINY_RUN["image"] | {"beam_model": "none"}}
