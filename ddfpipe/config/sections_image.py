@@ -89,7 +89,8 @@ class Image:
         "bool", False, "Where solver weights are not used take WEIGHT_SPECTRUM, not equal weights."
     )
     clusterfile: str | None = option(
-        "str", None, "Catalogue of calibration directions; None finds them in the first image.",
+        "str", None, "Catalogue of calibration directions: .npy records as of killMS, ds9 .reg, or "
+        "text with RA and Dec in degrees; None finds them in the first image.",
         nullable=True,
     )
     centralfreqs: tuple[float, ...] = option(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...data.atomic import atomic_write_text
+from ...data.clusters import read_clusters, write_clusters
 from ...data.dicomodel import write_dicomodel
 from ...data.dicopickle import write_pickle
 from ...data.images import SkyGrid, write_image
@@ -24,6 +25,9 @@ from ...units import SPEED_OF_LIGHT
 from ..external.view import View
 from ..native.gainfield import load_gains
 from .commands import Imaging, fast_size
+
+NODES = "directions.npy"
+"""The catalogue of directions, in the folder of a job."""
 
 USED_VISIBILITIES = 0.9
 """Part of the plane of visibilities of an image that DDFacet's gridding kernels reach well."""
@@ -118,6 +122,11 @@ def write_model(path: Path, model: PixelModel, freq: float, options: dict | None
     return path
 
 
+def write_nodes(folder: Path, clusters: Path) -> str:
+    """A catalogue of directions (text, ds9 regions, records) as DDFacet and killMS read one."""
+    return str(write_clusters(folder / NODES, read_clusters(clusters)))
+
+
 def largest_w(view: View) -> float:
     """Largest |w| of the data in metres."""
     return max(float(np.abs(np.asarray(s.cache.uvw[..., 2])).max()) for s in view.sets)
@@ -128,7 +137,10 @@ def imaging_of(engine, npix: int, cell_arcsec: float, folder: Path, view: View, 
                decorrelation: bool = True, smooth_beam: bool = False, mode: str = "AP",
                solutions: tuple[str, ...] = (), nodes: Path | None = None,
                model: Path | None = None) -> Imaging:
-    """DDFacet's options for images or predictions of a job; npix is DDFacet's own size."""
+    """DDFacet's options for images or predictions of a job; npix is DDFacet's own size.
+
+    nodes: catalogue of the directions that shape the facets
+    """
     native = engine.native
     wisdom = native.cache_dir.absolute() / "ddfpipe.wisdom"
     wisdom.mkdir(parents=True, exist_ok=True)
@@ -138,7 +150,7 @@ def imaging_of(engine, npix: int, cell_arcsec: float, folder: Path, view: View, 
         largest_w(view), npix, cell_arcsec,
         robust, n_bands, native.threads, str(folder / "cache"), str(wisdom),
         solsdir=str(folder / "gains"), solutions=solutions, mode=mode,
-        nodes=None if nodes is None else str(nodes), model=None if model is None else str(model),
-        decorrelation=decorrelation, smooth_beam=smooth_beam,
-        beam=engine.beam,
+        nodes=None if nodes is None else write_nodes(folder, nodes),
+        model=None if model is None else str(model),
+        decorrelation=decorrelation, smooth_beam=smooth_beam, beam=engine.beam,
     )

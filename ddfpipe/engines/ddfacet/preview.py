@@ -24,6 +24,7 @@ from .commands import (
     solve_command,
 )
 from .imager import cycle_cleaning
+from .inputs import NODES
 from .solver import steps
 
 FROM_DATA = {"--CF-wmax": "<largest w of the data>", "--CF-Nw": "<planes up to it>",
@@ -60,7 +61,7 @@ def _folder(native, job) -> Path:
 def _imaging(engine, job, prefix: str, **more) -> Imaging:
     native, folder = engine.native, _folder(engine.native, job)
     gains = job.gains if isinstance(job, ImageJob) else job.model_gains
-    nodes = str(native.workdir.absolute() / job.clusters) if job.clusters else None
+    nodes = str(folder / NODES) if job.clusters else None
     values = dict(
         program=str(engine.tools["ddfacet"].path), prefix=str(folder / prefix),
         sets=str(folder / f"{prefix}.txt"), w_max=float(W_MAX), npix=fast_size(1), cell_arcsec=1.0,
@@ -108,7 +109,7 @@ def _solve(engine, job: SolveJob) -> list[list[str]]:
         commands.append(_hidden(predict_command(imaging, "DATA", PREDICT), tuple(FROM_DATA)))
     else:
         model = {"base": str(base), "model": f"{base}.DicoModel",
-                 "nodes": str(native.workdir.absolute() / job.clusters)}
+                 "nodes": str(folder / NODES)}
     automatic = job.kind == "DI" and (job.dt_min is None or job.n_chan_sols is None)
     for info in _infos(job):
         slots = max(1, round((job.dt_min or 0) * MINUTE / info.interval))

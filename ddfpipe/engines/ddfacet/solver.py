@@ -29,7 +29,7 @@ from .commands import (
     LARGEST_FACET_DEG, SMALLEST_FACET_DEG, WORKER_DIED, Solving, clip_command, facet_count,
     filter_steps, solve_command, w_planes,
 )
-from .inputs import largest_w, predicting_grid, write_model
+from .inputs import largest_w, predicting_grid, write_model, write_nodes
 from .predicting import predict
 from .tools import default_options
 
@@ -104,7 +104,7 @@ class KillMSSolve(SetwiseSolve):
             return {"model_column": PREDICT}
         base = self.folder / "model"
         path = Path(f"{base}.DicoModel")
-        nodes = str(self.native.workdir.absolute() / self.job.clusters)
+        nodes = write_nodes(self.folder, self.native.workdir / self.job.clusters)
         if not path.exists():
             wide = predicting_grid(self.model.grid, self._all)
             options = model_options(

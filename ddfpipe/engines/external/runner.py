@@ -320,5 +320,17 @@ def _transient(text: str) -> ToolError:
 
 def _tail(lines) -> str:
     """The last lines that a program printed, for an error."""
-    last = [line for line in lines if line.strip()][-LAST_LINES:]
+    last = [line for line in _without_aftermath(lines) if line.strip()][-LAST_LINES:]
     return "; it printed nothing" if not last else ":\n  " + "\n  ".join(last)
+
+
+def _without_aftermath(lines) -> Iterator[str]:
+    """Lines less the errors of objects that Python clears away: they hide what went wrong."""
+    ignored = False
+    for line in lines:
+        if line.startswith("Exception ignored in"):
+            ignored = True
+        elif ignored:
+            ignored = line.startswith((" ", "Traceback"))  # up to the line that names the error
+        else:
+            yield line

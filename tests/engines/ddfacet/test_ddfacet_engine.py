@@ -95,10 +95,11 @@ def test_gains_reach_the_right_facets_with_the_right_flux_scale(engine, field):
 def test_solves_find_the_gains_that_are_in_the_data(engine, field, kind, amplitude, phase):
     """Gains of one, towards directions and as full Jones matrices; a finished solve is kept."""
     simulation, sources = field
-    write_directions(engine.native.workdir, sources)
+    places = "".join(f"{np.degrees(s.ra)} {np.degrees(s.dec)}\n" for s in sources)
+    (engine.native.workdir / "directions.txt").write_text(places)
     job = SolveJob(
         "s", VisSelection(tuple(simulation.ms[:1]), "DATA"), kind,
-        true_model(engine, field, whole_pixels=True), clusters=Path("directions.npy"), dt_min=0.5,
+        true_model(engine, field, whole_pixels=True), clusters=Path("directions.txt"), dt_min=0.5,
         n_chan_sols=1, decorrelation=False)
     result = engine.solve(job, Listener())
     table = solutions.load_solution(engine.native.solsdir, simulation.ms[0], "s")

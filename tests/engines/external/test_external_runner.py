@@ -96,6 +96,25 @@ def test_only_the_last_lines_are_in_the_error(program, watch, tmp_path):
     assert "line 0" in watch.lines
 
 
+def test_errors_of_what_is_cleared_away_are_not_in_the_error(program, watch, tmp_path):
+    path = program("""
+class Broken:
+    def __del__(self):
+        raise AttributeError('no grids')
+broken = Broken()
+try:
+    raise ValueError('no such catalogue')
+except ValueError as error:
+    print('ValueError:', error, flush=True)
+del broken
+print('ended', flush=True)
+sys.exit(1)""")
+    with pytest.raises(StageFailed) as caught:
+        Runner(watch).run(call(path, tmp_path))
+    assert str(caught.value).endswith(":\n  ValueError: no such catalogue\n  ended")
+    assert "AttributeError: no grids" in watch.lines
+
+
 def test_a_program_that_is_missing_names_the_installer(watch, tmp_path):
     with pytest.raises(ConfigError, match="install_lofar.sh"):
         Runner(watch).run(call(tmp_path / "nowhere", tmp_path))
