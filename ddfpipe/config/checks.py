@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..naming import image_product
 from .model import Config
 from .option import default_of, options_of
 from .sections_control import REFERENCE_CATALOGUES, Bootstrap
@@ -19,6 +20,12 @@ from .sections_image import Image
 CATALOGS = "DDF_PIPELINE_CATALOGS"
 Finding = tuple[tuple[str, ...], str]
 """Options as "section.name", and what is wrong with them."""
+
+LEAST_BEAM = 1.5
+"""Pixels of the narrowest restoring beam (`ddfpipe.imaging.restore`)."""
+
+SMOOTHINGS = ("TEC", "PolyAmp")
+"""What gains can be smoothed by (`ddfpipe.calibration.smooth`)."""
 
 VERY_LOW_UV_KM = 1.6
 """Outer uv cut of images at very low resolution."""
@@ -72,6 +79,8 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
         ("image.clusterfile", cfg.image.clusterfile),
         ("inputmodel.skymodel", cfg.inputmodel.skymodel),
         ("inputmodel.basemaskname", cfg.inputmodel.basemaskname),
+        ("inputmodel.basedicomodel", _product(cfg.inputmodel.basedicomodel, "model")),
+        ("inputmodel.baseimagename", _product(cfg.inputmodel.baseimagename, "app_restored")),
     ]
     if cfg.spectra.do_dynspec:
         wanted.append(("spectra.catalogue", cfg.spectra.catalogue))
@@ -85,7 +94,12 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
             yield (key,), f"the file {path} does not exist"
 
 
-def _offsets(cfg: Config) -> Iterator[Finding]:
+def _product(root: str | None, kind: str) -> str | None:
+    return None if root is None else image_product(root, kind)
+
+
+def catalogue_of_offsets(cfg: Config) -> Iterator[Finding]:
+    """The catalogue of the offsets, a known one or a file, and the folder of known ones."""
     method, folder = cfg.offsets.method, cfg.offsets.catalogue_dir
     if method is None:
         return
@@ -100,8 +114,8 @@ def _offsets(cfg: Config) -> Iterator[Finding]:
 
 def contradictions(cfg: Config) -> Iterator[Finding]:
     """Options that do not go together."""
-    for check in (_data, _final_beam, _uv_ranges, _low_resolution, _bands,
-                  _bootstrap_lists, _sky_models, _wide_field, _offsets):
+    for check in (_data, _beams, _final_beam, _uv_ranges, _low_resolution, _bands, _smoothing,
+                  _bootstrap_lists, _sky_models, _wide_field, _archive):
         yield from check(cfg)
 
 
@@ -127,6 +141,9 @@ def advice(cfg: Config) -> list[str]:
     """Warnings about options that have no effect as they stand."""
     notes = []
     image = cfg.image
+    if image.apply_weights[0]:
+        notes.append("[image] apply_weights[0] has no effect: no solve, which could estimate "
+                     "weights, comes before the first images")
     if image.final_psf_pa_deg is not None and image.final_psf_minor_arcsec is None:
         notes.append("[image] final_psf_pa_deg has no effect without final_psf_minor_arcsec")
     usual = default_of(Image, "splitisland_size")
@@ -170,6 +187,38 @@ def _data(cfg: Config) -> Iterator[Finding]:
     if cfg.control.remove_columns and cfg.data.full_mslist is None:
         yield ("control.remove_columns", "data.full_mslist"), (
             "columns are removed from the measurement sets of full_mslist, which is not given"
+        )
+
+
+def _beams(cfg: Config) -> Iterator[Finding]:
+    """Restoring beams that the pixels of their images can show."""
+    image, full = cfg.image, cfg.data.full_mslist is not None
+    pairs = [("psf_arcsec", "cellsize", True), ("final_psf_arcsec", "cellsize", full),
+             ("final_psf_minor_arcsec", "cellsize", full), ("low_psf_arcsec", "low_cell", True),
+             ("vlow_psf_arcsec", "vlow_cell", cfg.control.polcubes),
+             ("wide_psf_arcsec", "wide_cell", image.do_wide)]
+    for beam, cell, used in pairs:
+        width, pixel = getattr(image, beam), getattr(image, cell)
+        if used and width is not None and width < LEAST_BEAM * pixel:
+            yield (f"image.{beam}", f"image.{cell}"), (
+                f"a beam of {width:g} arcsec is less than {LEAST_BEAM:g} pixels of {pixel:g} "
+                f"arcsec, too few to show its peak: lower {cell} or raise {beam}"
+            )
+
+
+def _smoothing(cfg: Config) -> Iterator[Finding]:
+    asked = {kind.strip() for kind in cfg.solutions.smoothingtype.split(",") if kind.strip()}
+    if cfg.solutions.smoothing and (not asked or asked - set(SMOOTHINGS)):
+        yield ("solutions.smoothingtype",), (
+            f"{cfg.solutions.smoothingtype!r} is unknown; use {', '.join(SMOOTHINGS)} or "
+            f"{','.join(SMOOTHINGS)}"
+        )
+
+
+def _archive(cfg: Config) -> Iterator[Finding]:
+    if Path(cfg.control.archive_dir).resolve() == Path.cwd():
+        yield ("control.archive_dir",), (
+            "redofrom moves products there, so it must be another folder than the one of the run"
         )
 
 

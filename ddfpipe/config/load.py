@@ -21,6 +21,7 @@ def load_config(
     *,
     warnings: list[str] | None = None,
     check: bool = True,
+    files: bool = True,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Configuration from command line words: file names and "--section-option=value".
@@ -29,17 +30,17 @@ def load_config(
     every file, wherever it stands; of overrides of one option the last counts.
 
     warnings: receives sentences about obsolete options and values without effect.
-    check: also check what options mean together and that the files they name exist; without it
-        only names, types and bounds are checked.
+    check: also check what options mean together; without it only names, types and bounds are
+        checked.  files: with that, also check that the files they name exist.
     environ: environment variables, os.environ by default.
 
     Raises ConfigError that tells all problems found, or InputModelError (exit code 4) if the
     only problem is an incomplete input model.
     """
-    files = [word for word in argv if not word.startswith("-")]
+    paths = [word for word in argv if not word.startswith("-")]
     overrides = [word for word in argv if word.startswith("-")]
     return load_layers(
-        read_layers(files, overrides, SECTIONS), warnings=warnings, check=check,
+        read_layers(paths, overrides, SECTIONS), warnings=warnings, check=check, files=files,
         environ=os.environ if environ is None else environ,
     )
 
@@ -55,6 +56,7 @@ def load_layers(
     warnings: list[str] | None,
     check: bool,
     environ: Mapping[str, str],
+    files: bool = True,
 ) -> Config:
     """Parse and check the texts of `layers`; see load_config."""
     notes = [] if warnings is None else warnings
@@ -64,7 +66,9 @@ def load_layers(
     cfg, unset = checks.expand_catalogues(cfg, environ)
     model_problems: list[str] = []
     if check and layers.complete:
-        findings = [*unset, *checks.missing_files(cfg), *checks.contradictions(cfg)]
+        findings = [*unset, *checks.contradictions(cfg)]
+        if files:
+            findings += [*checks.missing_files(cfg), *checks.catalogue_of_offsets(cfg)]
         layers.problems += place_findings(findings, layers, bad)
         model_problems = place_findings(checks.input_model(cfg), layers, bad)
     notes += layers.warnings

@@ -82,8 +82,8 @@ class Image:
     uvmax: float = option("float", 1000.0, "Longest baseline imaged.", unit="km", above=0)
     apply_weights: tuple[bool, ...] = option(
         "list", (False, True, True, True), "Use the weights estimated by the latest solve in: [0] "
-        "first images and full-list prediction, [1] rounds on the small list, [2] full-bandwidth "
-        "and band images, [3] nothing.", element="bool", min_length=3, max_length=4,
+        "nothing (no solve comes before the first images), [1] rounds on the small list, [2] "
+        "full-bandwidth and band images, [3] nothing.", element="bool", min_length=3, max_length=4,
     )
     use_weightspectrum: bool = option(
         "bool", False, "Where solver weights are not used take WEIGHT_SPECTRUM, not equal weights."

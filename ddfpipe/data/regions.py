@@ -186,7 +186,7 @@ def _joined(edges: list[list[float]], label: str, path: Path) -> np.ndarray:
     return chain[:, :2]
 
 
-def _open(path: Path | str):
+def read_shapes(path: Path | str):
     """Shapes of a ds9 region file; SkyModelError when it cannot be understood."""
     try:
         with warnings.catch_warnings():
@@ -205,7 +205,7 @@ def region_mask(path: Path | str, grid: SkyGrid) -> np.ndarray:
     """(ny, nx) bool, true inside the shapes of a ds9 region file (excluded shapes cut out)."""
     header = grid.wcs().to_header()
     header["NAXIS"], header["NAXIS1"], header["NAXIS2"] = 2, grid.nx, grid.ny
-    shapes = _open(path)
+    shapes = read_shapes(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -219,7 +219,7 @@ def region_centres(path: Path | str) -> tuple[np.ndarray, list[str]]:
     from astropy.coordinates import SkyCoord
 
     positions, names = [], []
-    for shape in _open(path):
+    for shape in read_shapes(path):
         values = np.asarray(shape.coord_list, float)
         if shape.name == "polygon":
             # The mean of unit vectors is safe across 0h.

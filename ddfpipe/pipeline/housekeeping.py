@@ -132,6 +132,8 @@ def _archive_one(workdir: Path, name: Path, archive_dir: Path) -> list[str]:
 def _move(source: Path, target: Path) -> Path:
     from ddfpipe.data.atomic import remove
 
+    if target.parent.resolve() / target.name == source.parent.resolve() / source.name:
+        return source
     target.parent.mkdir(parents=True, exist_ok=True)
     remove(target)
     shutil.move(source, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def low_imsize(s: Settings) -> int:
     given = s.image.low_imsize
     if given is not None:
         return given
-    size = int(s.image.imsize * s.image.cellsize / s.image.low_cell)
+    size = math.ceil(s.image.imsize * s.image.cellsize / s.image.low_cell - 1e-6)
     return size + size % 2
 
 

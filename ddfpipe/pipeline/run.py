@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ddfpipe.errors import DataError, NoFullList, StopRequested
+from ddfpipe.errors import ConfigError, DataError, NoFullList, StopRequested
 from ddfpipe.log import StageLog
 from ddfpipe.naming import FINAL_IMAGE, STATE_FOLDER, SUMMARY
-from ddfpipe.pipeline import astrometry, engines, fluxscale
+from ddfpipe.pipeline import astrometry, engines, fluxscale, userchecks
 from ddfpipe.pipeline.audience import Narrator
 from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
@@ -75,7 +75,11 @@ def execute(command: str, words: Sequence[str], stop: StopFlag | None = None,
     from ddfpipe.config import load_config
 
     warnings: list[str] = []
-    config = load_config(words, warnings=warnings, check=command == "run")
+    config = load_config(words, warnings=warnings, check=command != "status",
+                         files=command == "run")
+    if command == "status" and config.data.mslist is None:
+        raise ConfigError("status compares what is done with a configuration: give that of the "
+                          "run, pipeline.py status FILE...")
     for line in warnings:
         print(f"warning: {line}", file=sys.stderr)
     if command == "status":
@@ -226,6 +230,7 @@ def check_data(field: Field, decisions: list[Decision]) -> None:
         memory_available=memory, written=sets_written(decisions),
     )
     wrong = problems(field.config, full_infos(field, report), memory)
+    wrong += userchecks.problems(field.config, field.workdir, report.infos)
     wrong += astrometry.problems(field.config, field.workdir, report.infos, decisions)
     more, notes = fluxscale.problems(field.config, field.small, report.infos, decisions)
     barred, programs = engines.problems(field.config, decisions)

@@ -83,7 +83,10 @@ class Runner:
         current = Current(stage.name, time.time(), os.getpid(), socket.gethostname())
         before = self.state.read(stage.name)
         try:
-            self.state.forget(stage.name)
+            # A record vouches for products as they were, so it holds until they are touched; of
+            # what a stage without products changes, in data, nothing would tell.
+            if before is not None and not before.outputs:
+                self.state.forget(stage.name)
             self.state.set_current(current)
             if before is not None and stage.resumes:
                 self._remove(before, keep=())

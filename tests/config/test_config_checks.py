@@ -17,6 +17,12 @@ def load(*words, environ=None, warnings=None):
     (["--image-final_psf_minor_arcsec=5"], "needs its position angle: set final_psf_pa_deg"),
     (["--image-final_psf_minor_arcsec=9", "--image-final_psf_pa_deg=0"],
      "longer than the major axis (6 arcsec)"),
+    (["--image-cellsize=8.5"], "less than 1.5 pixels of 8.5 arcsec"),
+    (["--data-full_mslist=f", "--image-cellsize=5"], "[image] final_psf_arcsec"),
+    (["--image-low_psf_arcsec=12", "--image-low_cell=15"], "lower low_cell or raise"),
+    (["--solutions-smoothingtype=tec"], "'tec' is unknown; use TEC, PolyAmp or TEC,PolyAmp"),
+    (["--control-archive_dir=."], "another folder than the one of the run"),
+    (["--inputmodel-basedicomodel=x"], "the file x.model.npz does not exist"),
     (["--image-uvmin=5", "--image-uvmax=5"], "uvmin (5 km) must be below uvmax (5 km)"),
     (["--control-remove_columns=1"], "full_mslist, which is not given"),
     (["--image-do_wide=1"], "full_mslist, which is not given"),
@@ -59,6 +65,15 @@ def test_refused(words, expected):
     with pytest.raises(ConfigError) as caught:
         load(*words)
     assert expected in str(caught.value) and caught.value.exit_code == 1
+
+
+def test_files_need_not_be_there_for_a_plan():
+    words = ["--data-mslist=m.txt", "--masking-region=nowhere.reg", "--offsets-method=nowhere"]
+    assert load_config(words, files=False).masking.region == "nowhere.reg"
+    with pytest.raises(ConfigError, match="2 problems"):
+        load_config(words)
+    with pytest.raises(ConfigError, match="must be below"):
+        load_config([*words, "--image-uvmin=5", "--image-uvmax=5"], files=False)
 
 
 def test_measurement_sets_must_be_given():
@@ -110,9 +125,12 @@ def test_input_model_is_all_or_nothing(tmp_path):
     cluster, mask = tmp_path / "c.npy", tmp_path / "m.fits"
     cluster.touch()
     mask.touch()
-    words = ["--inputmodel-basedicomodel=x", f"--inputmodel-basemaskname={mask}",
-             "--inputmodel-baseimagename=x", f"--image-clusterfile={cluster}"]
-    assert load(*words).inputmodel.basedicomodel == "x"
+    root = tmp_path / "x"
+    for kind in ("model.npz", "app.restored.fits"):
+        (tmp_path / f"x.{kind}").touch()
+    words = [f"--inputmodel-basedicomodel={root}", f"--inputmodel-basemaskname={mask}",
+             f"--inputmodel-baseimagename={root}", f"--image-clusterfile={cluster}"]
+    assert load(*words).inputmodel.basedicomodel == str(root)
     assert load(words[3]).image.clusterfile == str(cluster)
     names = ["basedicomodel", "basemaskname", "baseimagename", "clusterfile"]
     for index, name in enumerate(names):

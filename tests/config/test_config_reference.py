@@ -43,7 +43,8 @@ def field_folder(tmp_path, monkeypatch):
     template = tmp_path / "template"
     template.mkdir()
     (template / "image_dirin_SSD_m.npy.ClusterCat.npy").touch()
-    (template / "image_full_ampphase_di_m.NS.mask.fits").touch()
+    for kind in ("mask.fits", "model.npz", "app.restored.fits"):
+        (template / f"image_full_ampphase_di_m.NS.{kind}").touch()
     monkeypatch.setenv("DDF_PIPELINE_CATALOGS", str(catalogues))
     return tmp_path
 

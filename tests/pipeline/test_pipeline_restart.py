@@ -12,6 +12,7 @@ from ddfpipe.errors import (
 from ddfpipe.pipeline import selfcal
 from ddfpipe.pipeline.run import show_plan
 from ddfpipe.pipeline.state import RunState
+from fake_engine import FakeEngine
 from workplace import Workplace, tree_state
 
 
@@ -275,6 +276,33 @@ def test_a_failing_stage_is_named_and_nothing_else_is_lost(done, error, kind, wo
     log = (done.folder / "logs/image_full_low_im.log").read_text()
     assert "Traceback" in log and words in log
     assert done.run() == [*LATE[2:], FINAL]
+    assert done.products() == done.reference
+
+
+@pytest.mark.parametrize("error", [ImagingError("no such region"), StopRequested("stop")])
+def test_what_fails_before_it_changed_anything_loses_nothing(done, error):
+    """A mistyped option tried on a finished run."""
+    with pytest.raises(type(error)):
+        done.run(trouble={"image_dirin_SSD_init": error}, image__robust=-0.3)
+    assert "0 of 51 stages to do" in show_plan(done.field())
+    assert done.run() == [] and done.products() == done.reference
+
+
+def test_what_fails_half_way_is_done_again(done):
+    """The first product is made anew, then the stage fails; with the old option again."""
+    real = FakeEngine._fits
+    made = []
+
+    def fits(engine, name, rng):
+        if "image_full_low_im" in name and len(made) == 2:
+            raise ImagingError("half way")
+        made.extend([name] if "image_full_low_im" in name else [])
+        return real(engine, name, rng)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ImagingError):
+        patch.setattr(FakeEngine, "_fits", fits)
+        done.run(image__low_robust=-0.4)
+    assert len(made) == 2 and done.run()
     assert done.products() == done.reference
 
 

@@ -53,6 +53,16 @@ def test_plan_needs_no_data(folder):
     assert code == 0 and "51 of 51 stages to do" in out
 
 
+def test_what_a_run_refuses_a_plan_refuses(folder):
+    code, out, err = call(folder, "plan", "my.cfg", "--control-bootstrap=True")
+    assert code == 1 and not out and "bootstrap=True needs the list catalogues" in err
+
+
+def test_status_wants_the_configuration_of_the_run(folder):
+    code, out, err = call(folder, "status")
+    assert code == 1 and not out and "status FILE" in err
+
+
 def test_bad_data_are_refused_before_anything_is_computed(folder):
     code, _, err = call(folder, "my.cfg")
     assert code == 1 and "L1_b.ms" in err

@@ -176,7 +176,8 @@ def open_data(
         low, high = selection.uv_km
         raise DataError(
             f"no unflagged visibility of {len(caches)} measurement sets lies between {low:g} and "
-            f"{high:g} km: check the flags and the options uvmin and uvmax"
+            f"{high:g} km: check the flags and the options [image] uvmin and uvmax, of a solve "
+            "[solutions] uvmin and uvmin_very_slow"
         )
     return Data(sets, caches[0].phase_centre, freq, total)
 

@@ -1,0 +1,102 @@
+"""What the user's files hold and which baselines his options leave, looked at before any work.
+
+That files exist is checked with the configuration; what is in them would otherwise be found out by
+the stage that reads them, perhaps days later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddfpipe.errors import DdfpipeError
+from ddfpipe.units import ARCSEC, KM
+
+if TYPE_CHECKING:
+    from ddfpipe.config import Config
+    from ddfpipe.data.mschecks import Problem
+
+Reader = Callable[[Path], Any]
+
+
+def problems(config: Config, workdir: Path, infos: Sequence[Any]) -> list["Problem"]:
+    """What is wrong with files and baselines; infos: metadata (MSInfo) of the measurement sets."""
+    from ddfpipe.data.mschecks import Problem
+
+    texts = [*_unreadable(config, workdir), *_other_grid(config, workdir)]
+    return [Problem("userfile", text) for text in texts] \
+        + [Problem("baselines", text) for text in _no_baselines(config, infos)]
+
+
+def _unreadable(config: Config, workdir: Path) -> Iterator[str]:
+    for option, name, reader in _files(config):
+        if name is None:
+            continue
+        try:
+            reader(workdir / name)
+        except DdfpipeError as error:
+            yield f"{option}: {error}"
+
+
+def _files(config: Config) -> Iterator[tuple[str, str | None, Reader]]:
+    """Options that name a file, and what reads it."""
+    from ddfpipe.data.catalogues import read_tgss
+    from ddfpipe.data.clusters import read_clusters
+    from ddfpipe.data.images import read_image
+    from ddfpipe.data.regions import read_shapes
+    from ddfpipe.data.skymodel import read_skymodel
+    from ddfpipe.data.targets import read_targets
+
+    masking, model = config.masking, config.inputmodel
+    yield "[image] clusterfile", config.image.clusterfile, read_clusters
+    yield "[masking] tgss", masking.tgss, read_tgss
+    yield "[masking] region", masking.region, read_shapes
+    yield "[inputmodel] skymodel", model.skymodel, read_skymodel
+    yield "[inputmodel] basemaskname", model.basemaskname, read_image
+    if config.control.redo_DI:
+        yield "[control] redo_DI_model", config.control.redo_DI_model, read_skymodel
+    if config.spectra.do_dynspec:
+        yield "[spectra] catalogue", config.spectra.catalogue, read_targets
+
+
+def _other_grid(config: Config, workdir: Path) -> Iterator[str]:
+    """The mask of an input model is used as it is, so it must have the pixels of the images."""
+    from ddfpipe.data.images import read_image
+
+    name, image = config.inputmodel.basemaskname, config.image
+    if name is None:
+        return
+    try:
+        grid = read_image(workdir / name).grid
+    except DdfpipeError:
+        return  # told already
+    if (grid.nx, grid.ny) != (image.imsize,) * 2 \
+            or abs(grid.cell / ARCSEC / image.cellsize - 1) > 1e-4:
+        yield (f"[inputmodel] basemaskname: {name} has {grid.nx} x {grid.ny} pixels of "
+               f"{grid.cell / ARCSEC:g} arcsec, but [image] imsize and cellsize ask for "
+               f"{image.imsize} of {image.cellsize:g}: make the mask again or change these")
+
+
+def _no_baselines(config: Config, infos: Sequence[Any]) -> Iterator[str]:
+    """Shortest baselines that are longer than all that the stations have."""
+    longest = max((_longest_baseline(info) for info in infos), default=np.inf) / KM
+    shortest = {"[image] uvmin": config.image.uvmin}
+    if config.solutions.wtuv is None:
+        shortest["[solutions] uvmin"] = config.solutions.uvmin or 0.0
+    if config.solutions.do_very_slow and config.data.full_mslist is not None:
+        shortest["[solutions] uvmin_very_slow"] = config.solutions.uvmin_very_slow
+    for option, value in shortest.items():
+        if value >= longest:
+            yield (f"{option} is {value:g} km, but the longest baseline of the data has "
+                   f"{longest:.3g} km: lower it")
+
+
+def _longest_baseline(info: Any) -> float:
+    """In m, from the places of the stations that have data."""
+    places = info.ant_pos[info.stations_used]
+    if len(places) < 2:
+        return np.inf  # another check's
+    return float(np.linalg.norm(places[:, None] - places[None], axis=2).max())
