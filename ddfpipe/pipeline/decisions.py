@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,15 @@ MISSING = "missing"
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to become of a stage.  why: reason to run it; empty if it is done."""
+    """What is to become of a stage.
+
+    why: reason to run it; empty if it is done.  waits: the only reason is an earlier stage that is
+    made again; if that makes what it made before, this one is done.
+    """
 
     stage: Stage
     why: str
+    waits: bool = False
 
     @property
     def done(self) -> bool:
@@ -42,25 +47,30 @@ class Judge:
         decisions: list[Decision] = []
         again: set[str] = set()
         records: dict[str, Record] = {}
-        self._find_replaced(recipe)
+        self.find_replaced(recipe)
         for stage in recipe.stages:
-            record = self.state.read(stage.name)
-            why = self._why(stage, record, records, again) if restart else "restart is off"
+            why = self.why(stage, records, again) if restart else "restart is off"
+            waits = restart and any(why == _again(need) for need in stage.needs)
             if why:
                 again.add(stage.name)
-            elif record is not None:
-                records[stage.name] = record
-            decisions.append(Decision(stage, why))
+            else:
+                records[stage.name] = self.state.read(stage.name)
+            decisions.append(Decision(stage, why, waits))
         return decisions
 
-    def _why(self, stage: Stage, record: Record | None, records: Mapping[str, Record],
-             again: set[str]) -> str:
+    def why(self, stage: Stage, records: Mapping[str, Record],
+            again: Container[str] = ()) -> str:
+        """Reason to run a stage, empty if it is done.
+
+        records: of the earlier stages that are done; again: names of those that are to run.
+        """
+        record = self.state.read(stage.name)
         if record is None:
             unreadable = self.state.has_file(stage.name)
             return "its record cannot be read" if unreadable else "not done yet"
         for need in stage.needs:
             if need in again:
-                return f"{need} is made again"
+                return _again(need)
         # The record went through JSON, so the identity has to as well.
         identity = json.loads(json.dumps(stage.identity()))
         if not _same(identity, record.identity):
@@ -87,7 +97,7 @@ class Judge:
                 return difference
         return ""
 
-    def _find_replaced(self, recipe: Recipe) -> None:
+    def find_replaced(self, recipe: Recipe) -> None:
         """Note which products are missing because a later stage, done and whole, stands
         for them."""
         self._replaced = {}
@@ -109,6 +119,10 @@ class Judge:
             if path not in self._ms:
                 self._ms[path] = fingerprint(self.workdir / path)
         return {path.name: self._ms[path] for path in stage.ms}
+
+
+def _again(need: str) -> str:
+    return f"{need} is made again"
 
 
 def fingerprint(ms: Path) -> str:

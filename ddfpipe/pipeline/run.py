@@ -135,7 +135,7 @@ def decide(field: Field, recipe: Recipe) -> list[Decision]:
     first = recipe.index(begin)
     why = f"redofrom={field.config.control.redofrom}"
     return [
-        replace(decision, why=why) if number >= first else decision
+        replace(decision, why=why, waits=False) if number >= first else decision
         for number, decision in enumerate(decisions)
     ]
 

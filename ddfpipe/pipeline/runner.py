@@ -8,7 +8,6 @@ import re
 import socket
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Protocol
@@ -19,7 +18,9 @@ from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
 from ddfpipe.pipeline.housekeeping import set_aside
 from ddfpipe.pipeline.stage import Recipe, Stage, StageResult
-from ddfpipe.pipeline.state import Current, FileState, Record, RunState, file_states
+from ddfpipe.pipeline.state import (
+    Current, FileState, Record, RunState, file_states, key_of,
+)
 from ddfpipe.pipeline.usage import Usage, versions
 
 _SHORT_WRITE = re.compile(r"\b\d+ requested and \d+ written|Not enough free space to write")
@@ -63,10 +64,11 @@ class Runner:
         stage's fault, ConfigError, DataError or ResourceError.
         """
         total = len(decisions)
+        self.judge.find_replaced(self.recipe)
         for number, decision in enumerate(decisions, 1):
             self.stop()
             stage = decision.stage
-            if decision.done:
+            if decision.done or decision.waits and not self.judge.why(stage, self._records):
                 self._records[stage.name] = self.state.read(stage.name)
                 self.audience.skip(stage, number, total)
             else:
@@ -106,16 +108,16 @@ class Runner:
         missing = [name for name in stage.makes if not (self.context.workdir / name).exists()]
         if missing:
             raise StageFailed(f"it ended well but did not make {', '.join(missing)}")
-        home = self.context.workdir
+        home, products = self.context.workdir, (*stage.makes, *result.products)
         return Record(
             stage=stage.name,
-            key=uuid.uuid4().hex,
+            key=key_of(products, home),
             identity=stage.identity(),
             options=dict(stage.options),
             inputs={need: self._records[need].key for need in stage.needs},
             files=file_states(stage.files, home),
             ms=fingerprints,
-            outputs=file_states((*stage.makes, *result.products), home),
+            outputs=file_states(products, home),
             figures=dict(result.figures),
             versions=versions(self.context.engine),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),

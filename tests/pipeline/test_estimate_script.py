@@ -38,6 +38,7 @@ colname = DATA
 [image]
 imsize = 512
 cellsize = 6
+final_psf_arcsec = 12
 [solutions]
 ndir = 3
 [machine]

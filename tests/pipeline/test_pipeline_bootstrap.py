@@ -163,6 +163,11 @@ def test_factors_that_change_redo_what_reads_them(with_catalogues, measured):
     assert "high.fits" in show_plan(place.field(**until))
     with pytest.raises(StopRequested):
         place.run(**until)
+    assert place.made == []  # another catalogue, the same factors
+    (place.folder / "high.fits").write_bytes(b"one more catalogue")
+    measured.factor = 1.3
+    with pytest.raises(StopRequested):
+        place.run(**until)
     assert place.made == ["image_phase1"]
 
 

@@ -178,7 +178,7 @@ def test_geometry_of_the_images():
     found = jobs(ImageJob, **TYPED)
     for name, job in found.items():
         if "low" in name:
-            want = (666, 6.0, -0.2, (20.0, 20.0, 0.0), (0.1, 25.75))
+            want = (668, 6.0, -0.2, (20.0, 20.0, 0.0), (0.1, 25.75))
         elif "full" in name:
             want = (2000, 2.0, -0.5, (6.0, 6.0, 0.0), (0.1, 1000.0))
         else:
