@@ -79,9 +79,13 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
         ("image.clusterfile", cfg.image.clusterfile),
         ("inputmodel.skymodel", cfg.inputmodel.skymodel),
         ("inputmodel.basemaskname", cfg.inputmodel.basemaskname),
-        ("inputmodel.basedicomodel", _product(cfg.inputmodel.basedicomodel, "model")),
-        ("inputmodel.baseimagename", _product(cfg.inputmodel.baseimagename, "app_restored")),
     ]
+    model = cfg.inputmodel
+    if model.basedicomodel and model.baseimagename and not [*input_model(cfg)]:
+        wanted += [
+            ("inputmodel.basedicomodel", image_product(model.basedicomodel, "model")),
+            ("inputmodel.baseimagename", image_product(model.baseimagename, "app_restored")),
+        ]
     if cfg.spectra.do_dynspec:
         wanted.append(("spectra.catalogue", cfg.spectra.catalogue))
     if cfg.control.redo_DI:
@@ -92,10 +96,6 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
         # A path whose $$ could not be expanded has been reported already.
         if path is not None and "$$" not in path and not Path(path).exists():
             yield (key,), f"the file {path} does not exist"
-
-
-def _product(root: str | None, kind: str) -> str | None:
-    return None if root is None else image_product(root, kind)
 
 
 def catalogue_of_offsets(cfg: Config) -> Iterator[Finding]:

@@ -91,6 +91,10 @@ class Judge:
         for path in stage.files:
             if str(path) not in known:
                 return f"it reads {path} now"
+        made = {state.path for state in record.outputs}
+        for name in stage.makes:
+            if name not in made and not any(path.startswith(f"{name}/") for path in made):
+                return f"it makes {name} now"
         for state in (*record.files, *record.outputs):
             difference = state.difference(self.workdir)
             if difference and not self._is_replaced(state.path, record):

@@ -130,6 +130,14 @@ def test_the_beam_model_redoes_all_that_touches_data(done):
     assert done.made[0] == "image_dirin_SSD_init"
 
 
+def test_another_folder_of_solutions_has_them_made_there(done):
+    text = show_plan(done.field(solutions__SolsDir="S2"))
+    assert "it makes S2/L1_a.ms/killMS.DIS0.sols.npz now" in text
+    with pytest.raises(StopRequested):
+        done.run(solutions__SolsDir="S2", control__exitafter="dirin_di")
+    assert done.made[0] == "DIS0" and (done.folder / "S2/L1_a.ms/killMS.DIS0.sols.npz").exists()
+
+
 def test_the_plan_says_what_changed(done):
     text = show_plan(done.field(image__low_robust=-0.3))
     assert "image.low_robust changed from -0.2 to -0.3" in text
