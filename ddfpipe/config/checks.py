@@ -81,7 +81,7 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
         ("inputmodel.basemaskname", cfg.inputmodel.basemaskname),
     ]
     model = cfg.inputmodel
-    if model.basedicomodel and model.baseimagename and not [*input_model(cfg)]:
+    if model.basedicomodel is not None and not any(input_model(cfg)):
         wanted += [
             ("inputmodel.basedicomodel", image_product(model.basedicomodel, "model")),
             ("inputmodel.baseimagename", image_product(model.baseimagename, "app_restored")),
@@ -96,10 +96,10 @@ def missing_files(cfg: Config) -> Iterator[Finding]:
         # A path whose $$ could not be expanded has been reported already.
         if path is not None and "$$" not in path and not Path(path).exists():
             yield (key,), f"the file {path} does not exist"
+    yield from _offsets(cfg)
 
 
-def catalogue_of_offsets(cfg: Config) -> Iterator[Finding]:
-    """The catalogue of the offsets, a known one or a file, and the folder of known ones."""
+def _offsets(cfg: Config) -> Iterator[Finding]:
     method, folder = cfg.offsets.method, cfg.offsets.catalogue_dir
     if method is None:
         return

@@ -68,7 +68,7 @@ def load_layers(
     if check and layers.complete:
         findings = [*unset, *checks.contradictions(cfg)]
         if files:
-            findings += [*checks.missing_files(cfg), *checks.catalogue_of_offsets(cfg)]
+            findings += checks.missing_files(cfg)
         layers.problems += place_findings(findings, layers, bad)
         model_problems = place_findings(checks.input_model(cfg), layers, bad)
     notes += layers.warnings

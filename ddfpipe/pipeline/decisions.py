@@ -19,8 +19,8 @@ MISSING = "missing"
 class Decision:
     """What is to become of a stage.
 
-    why: reason to run it; empty if it is done.  waits: the only reason is an earlier stage that is
-    made again; if that makes what it made before, this one is done.
+    why: reason to run it; empty if it is done.  waits: it reads from a stage that is made again;
+    if that makes what it made before, this one may be done.
     """
 
     stage: Stage
@@ -50,7 +50,7 @@ class Judge:
         self.find_replaced(recipe)
         for stage in recipe.stages:
             why = self.why(stage, records, again) if restart else "restart is off"
-            waits = restart and any(why == _again(need) for need in stage.needs)
+            waits = restart and not again.isdisjoint(stage.needs)
             if why:
                 again.add(stage.name)
             else:
@@ -70,7 +70,7 @@ class Judge:
             return "its record cannot be read" if unreadable else "not done yet"
         for need in stage.needs:
             if need in again:
-                return _again(need)
+                return f"{need} is made again"
         # The record went through JSON, so the identity has to as well.
         identity = json.loads(json.dumps(stage.identity()))
         if not _same(identity, record.identity):
@@ -123,10 +123,6 @@ class Judge:
             if path not in self._ms:
                 self._ms[path] = fingerprint(self.workdir / path)
         return {path.name: self._ms[path] for path in stage.ms}
-
-
-def _again(need: str) -> str:
-    return f"{need} is made again"
 
 
 def fingerprint(ms: Path) -> str:

@@ -132,6 +132,7 @@ def _archive_one(workdir: Path, name: Path, archive_dir: Path) -> list[str]:
 def _move(source: Path, target: Path) -> Path:
     from ddfpipe.data.atomic import remove
 
+    # Folders outside the working directory may be the archive's own.
     if target.parent.resolve() / target.name == source.parent.resolve() / source.name:
         return source
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -135,7 +135,7 @@ def decide(field: Field, recipe: Recipe) -> list[Decision]:
     first = recipe.index(begin)
     why = f"redofrom={field.config.control.redofrom}"
     return [
-        replace(decision, why=why, waits=False) if number >= first else decision
+        replace(decision, why=why) if number >= first else decision
         for number, decision in enumerate(decisions)
     ]
 
@@ -221,8 +221,8 @@ def check_data(field: Field, decisions: list[Decision]) -> None:
     from ddfpipe.pipeline import estimate, resources
 
     memory = memory_limit(field.config)
-    found = estimate.estimate(
-        field.config, decisions, estimate.world_of(field, memory, lenient=True))
+    world = estimate.world_of(field, memory, lenient=True)
+    found = estimate.estimate(field.config, decisions, world)
     report = preflight(
         list(field.small), list(field.full) or None, field.config.data.colname,
         drop_international=field.config.data.drop_international,
@@ -230,7 +230,7 @@ def check_data(field: Field, decisions: list[Decision]) -> None:
         memory_available=memory, written=sets_written(decisions),
     )
     wrong = problems(field.config, full_infos(field, report), memory)
-    wrong += userchecks.problems(field.config, field.workdir, report.infos)
+    wrong += userchecks.problems(field.config, field.workdir, report.infos, world.sets.values())
     wrong += astrometry.problems(field.config, field.workdir, report.infos, decisions)
     more, notes = fluxscale.problems(field.config, field.small, report.infos, decisions)
     barred, programs = engines.problems(field.config, decisions)

@@ -18,9 +18,7 @@ from ddfpipe.pipeline.context import Context
 from ddfpipe.pipeline.decisions import Decision, Judge
 from ddfpipe.pipeline.housekeeping import set_aside
 from ddfpipe.pipeline.stage import Recipe, Stage, StageResult
-from ddfpipe.pipeline.state import (
-    Current, FileState, Record, RunState, file_states, key_of,
-)
+from ddfpipe.pipeline.state import Current, FileState, Record, RunState, file_states, key_of
 from ddfpipe.pipeline.usage import Usage, versions
 
 _SHORT_WRITE = re.compile(r"\b\d+ requested and \d+ written|Not enough free space to write")
@@ -108,16 +106,17 @@ class Runner:
         missing = [name for name in stage.makes if not (self.context.workdir / name).exists()]
         if missing:
             raise StageFailed(f"it ended well but did not make {', '.join(missing)}")
-        home, products = self.context.workdir, (*stage.makes, *result.products)
+        home = self.context.workdir
+        outputs = file_states((*stage.makes, *result.products), home)
         return Record(
             stage=stage.name,
-            key=key_of(products, home),
+            key=key_of(outputs, home),
             identity=stage.identity(),
             options=dict(stage.options),
             inputs={need: self._records[need].key for need in stage.needs},
             files=file_states(stage.files, home),
             ms=fingerprints,
-            outputs=file_states(products, home),
+            outputs=outputs,
             figures=dict(result.figures),
             versions=versions(self.context.engine),
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -103,40 +103,39 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def key_of(paths: Iterable[str | Path], home: Path) -> str:
-    """A digest of names and whole contents of files (directories: of every file in them).
-
-    The same products have the same key, whenever they were made; without any product each call
-    gives another one.
-    """
-    digest, some = hashlib.sha256(), False
-    for label, path in _members(paths, home):
-        with open(path, "rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{label}\0{content}\n".encode())
-        some = True
-    return digest.hexdigest() if some else uuid.uuid4().hex
-
-
-def _members(paths: Iterable[str | Path], home: Path) -> Iterator[tuple[str, Path]]:
-    """Name and place of files and of every file in directories, relative names staying relative."""
-    for name in dict.fromkeys(str(path) for path in paths):
-        path = home / name
-        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for member in members:
-            yield name if member == path else str(Path(name) / member.relative_to(path)), member
-
-
 def file_states(paths: Iterable[str | Path], home: Path) -> tuple[FileState, ...]:
     """States of files (directories: of every file in them), relative names staying relative.
 
     Raises FileNotFoundError for one that does not exist.
     """
     found = []
-    for label, path in _members(paths, home):
-        status = path.stat()
-        found.append(FileState(label, status.st_size, status.st_mtime_ns, checksum(path)))
+    for name in dict.fromkeys(str(path) for path in paths):
+        path = home / name
+        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for member in members:
+            label = name if member == path else str(Path(name) / member.relative_to(path))
+            status = member.stat()
+            found.append(
+                FileState(label, status.st_size, status.st_mtime_ns, checksum(member))
+            )
     return tuple(found)
+
+
+def key_of(states: Iterable[FileState], home: Path) -> str:
+    """A digest of names and whole contents of files.
+
+    The same products have the same key, whenever they were made; without any product each call
+    gives another one.
+    """
+    digest = None
+    for state in states:
+        digest = digest or hashlib.sha256()
+        content = state.checksum
+        if state.size > WHOLE_BYTES:
+            with open(home / state.path, "rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{state.path}\0{content}\n".encode())
+    return digest.hexdigest() if digest else uuid.uuid4().hex
 
 
 class RunState:

@@ -6,29 +6,31 @@ the stage that reads them, perhaps days later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ddfpipe.errors import DdfpipeError
 from ddfpipe.units import ARCSEC, KM
 
 if TYPE_CHECKING:
     from ddfpipe.config import Config
+    from ddfpipe.data.ms import MSInfo
     from ddfpipe.data.mschecks import Problem
+    from ddfpipe.data.setsize import SetSize
 
 Reader = Callable[[Path], Any]
 
 
-def problems(config: Config, workdir: Path, infos: Sequence[Any]) -> list["Problem"]:
-    """What is wrong with files and baselines; infos: metadata (MSInfo) of the measurement sets."""
+def problems(config: Config, workdir: Path, infos: Sequence[MSInfo],
+             sizes: Iterable[SetSize]) -> list[Problem]:
+    """What is wrong with files and baselines; infos, sizes: of the measurement sets."""
     from ddfpipe.data.mschecks import Problem
 
-    texts = [*_unreadable(config, workdir), *_other_grid(config, workdir)]
+    texts = [*_unreadable(config, workdir), *_other_grid(config, workdir, infos)]
     return [Problem("userfile", text) for text in texts] \
-        + [Problem("baselines", text) for text in _no_baselines(config, infos)]
+        + [Problem("baselines", text) for text in _no_baselines(config, sizes)]
 
 
 def _unreadable(config: Config, workdir: Path) -> Iterator[str]:
@@ -62,27 +64,26 @@ def _files(config: Config) -> Iterator[tuple[str, str | None, Reader]]:
         yield "[spectra] catalogue", config.spectra.catalogue, read_targets
 
 
-def _other_grid(config: Config, workdir: Path) -> Iterator[str]:
+def _other_grid(config: Config, workdir: Path, infos: Sequence[MSInfo]) -> Iterator[str]:
     """The mask of an input model is used as it is, so it must have the pixels of the images."""
-    from ddfpipe.data.images import read_image
+    from ddfpipe.data.images import SkyGrid, read_image
 
-    name, image = config.inputmodel.basemaskname, config.image
-    if name is None:
+    name, size, cell = config.inputmodel.basemaskname, config.image.imsize, config.image.cellsize
+    if name is None or not infos:
         return
     try:
         grid = read_image(workdir / name).grid
     except DdfpipeError:
         return  # told already
-    if (grid.nx, grid.ny) != (image.imsize,) * 2 \
-            or abs(grid.cell / ARCSEC / image.cellsize - 1) > 1e-4:
+    if not grid.same(SkyGrid(*infos[0].phase_centre, size, size, cell * ARCSEC)):
         yield (f"[inputmodel] basemaskname: {name} has {grid.nx} x {grid.ny} pixels of "
-               f"{grid.cell / ARCSEC:g} arcsec, but [image] imsize and cellsize ask for "
-               f"{image.imsize} of {image.cellsize:g}: make the mask again or change these")
+               f"{grid.cell / ARCSEC:g} arcsec, but [image] imsize and cellsize ask for {size} of "
+               f"{cell:g} about the phase centre: make the mask again or change these")
 
 
-def _no_baselines(config: Config, infos: Sequence[Any]) -> Iterator[str]:
+def _no_baselines(config: Config, sizes: Iterable[SetSize]) -> Iterator[str]:
     """Shortest baselines that are longer than all that the stations have."""
-    longest = max((_longest_baseline(info) for info in infos), default=np.inf) / KM
+    longest = max((size.lengths[-1] for size in sizes if size.n_bl), default=math.inf) / KM
     shortest = {"[image] uvmin": config.image.uvmin}
     if config.solutions.wtuv is None:
         shortest["[solutions] uvmin"] = config.solutions.uvmin or 0.0
@@ -92,11 +93,3 @@ def _no_baselines(config: Config, infos: Sequence[Any]) -> Iterator[str]:
         if value >= longest:
             yield (f"{option} is {value:g} km, but the longest baseline of the data has "
                    f"{longest:.3g} km: lower it")
-
-
-def _longest_baseline(info: Any) -> float:
-    """In m, from the places of the stations that have data."""
-    places = info.ant_pos[info.stations_used]
-    if len(places) < 2:
-        return np.inf  # another check's
-    return float(np.linalg.norm(places[:, None] - places[None], axis=2).max())

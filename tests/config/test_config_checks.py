@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
-from ddfpipe.config import load_config
-from ddfpipe.errors import ConfigError, InputModelError
+from ddfpipe.calibration.smooth import smooth_table
+from ddfpipe.config import checks, load_config
+from ddfpipe.errors import ConfigError, ImagingError, InputModelError, SolveError
+from ddfpipe.imaging.restore import convolve_model
 
 BOOTSTRAP = ["--control-bootstrap=1", "--image-low_psf_arcsec=20"]
 
@@ -170,3 +175,17 @@ def test_values_without_effect_are_pointed_out(word, expected):
     warnings: list[str] = []
     load(word, warnings=warnings)
     assert len(warnings) == 1 and expected in warnings[0]
+
+
+def test_limits_are_those_of_what_they_guard():
+    """The configuration knows no numerical code, so each says them for itself."""
+    model, beam = np.zeros((16, 16), np.float32), np.array([2.0, checks.LEAST_BEAM])
+    assert convolve_model(model, (*beam, 0.0), 1.0).shape == model.shape
+    with pytest.raises(ImagingError, match="1.5 is needed"):
+        convolve_model(model, (*beam * 0.999, 0.0), 1.0)
+    jones = SimpleNamespace(n_corr=4)
+    for mode in (*checks.SMOOTHINGS, ",".join(checks.SMOOTHINGS)):
+        with pytest.raises(SolveError, match="full-Jones"):  # the word is known
+            smooth_table(jones, mode)
+    with pytest.raises(SolveError, match="unknown"):
+        smooth_table(jones, "Clock")

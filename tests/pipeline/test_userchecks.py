@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from ddfpipe.data.images import SkyGrid, write_image
+from ddfpipe.data.setsize import SetSize
 from ddfpipe.pipeline.userchecks import problems
 from ddfpipe.units import ARCSEC
 from workplace import configuration
 
-STATIONS = SimpleNamespace(
-    ant_pos=np.array([[0.0, 0, 0], [3000, 4000, 0], [9e5, 0, 0]]),
-    stations_used=np.array([True, True, False]))
+CENTRE = SimpleNamespace(phase_centre=(1.0, 0.5))
+STATIONS = SetSize(np.array([[0.0, 0, 0], [3000, 4000, 0]]), np.zeros(1), 8.0, np.zeros(1))
 
 
 def told(folder, **options):
-    return [problem.text for problem in problems(configuration(**options), folder, [STATIONS])]
+    found = problems(configuration(**options), folder, [CENTRE], [STATIONS])
+    return [problem.text for problem in found]
 
 
 @pytest.mark.parametrize("option", [
@@ -46,6 +47,9 @@ def test_the_mask_of_an_input_model_has_the_pixels_of_the_images(tmp_path):
     assert told(tmp_path, image__cellsize=3.0, **options) == []
     text, = told(tmp_path, image__cellsize=4.0, **options)
     assert "64 x 64 pixels of 3 arcsec" in text and "64 of 4" in text
+    grid = SkyGrid(1.0, 0.6, 64, 64, 3 * ARCSEC)
+    write_image(mask, np.ones((64, 64), np.float32), grid, freq=150e6)
+    assert "about the phase centre" in told(tmp_path, image__cellsize=3.0, **options)[0]
 
 
 @pytest.mark.parametrize("options, words", [
